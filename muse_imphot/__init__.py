@@ -1,0 +1,45 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+PSF, flux calibration and pointing of MUSE exposures, measured against HST images.
+
+The names of the public face are imported when they are first used, so that
+``import muse_imphot`` costs nothing.
+"""
+
+import importlib
+
+try:
+    from .version import version as __version__
+except ImportError:  # a source tree that was never installed
+    __version__ = "0.1.dev0"
+
+# name -> module in which it lives; the one place that lists the public face.
+_PUBLIC = {
+    "FittedImagePhotometry": "results",
+    "FittedPhotometry": "results",
+    "FittedValue": "results",
+    "HstFilterInfo": "bandpass",
+    "Template": "template",
+    "UserError": "exceptions",
+    "WorkerError": "exceptions",
+    "fit_image_photometry": "photometry",
+    "run": "pipeline",
+}
+_MODULES = ("models",)
+
+__all__ = sorted([*_PUBLIC, *_MODULES, "__version__"])
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
