@@ -1,0 +1,333 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A fitter for models with few parameters and many pixels, with the protocol of astropy's fitters.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from astropy.modeling.fitting import fitter_to_model_params, model_to_fit_params
+
+__all__ = ["FitInfo", "NormalEquationsFitter"]
+
+
+@dataclass
+class FitInfo:
+    """
+    How a fit ended.
+
+    Attributes
+    ----------
+    success : bool
+        Whether the fit converged.
+    message : str
+        How it ended, in words.
+    nfev : int
+        Evaluations of the model with its derivatives.
+    chi2 : float
+        Weighted sum of squared residuals at the solution.
+    n_data : int
+        Number of data of non-zero weight.
+    free : tuple of str
+        Names of the free parameters, in the order of the matrices.
+    normal_matrix : 2D `~numpy.ndarray`
+        ``J' W J`` of the free parameters at the solution.
+    param_cov : 2D `~numpy.ndarray` or None
+        Its inverse: the covariance if the weights are true and the noise is white. None if it is
+        singular.
+    at_bound : tuple of str
+        Names of the parameters that ended at a bound.
+    derivatives : `~numpy.ndarray`
+        Derivatives of the model in the free parameters at the solution, (n_free, n_data).
+    """
+
+    success: bool = False
+    message: str = ""
+    nfev: int = 0
+    chi2: float = np.nan
+    n_data: int = 0
+    free: tuple = ()
+    normal_matrix: np.ndarray = None
+    param_cov: np.ndarray = None
+    at_bound: tuple = ()
+    derivatives: np.ndarray = field(default=None, repr=False)
+
+    # astropy's fitters offer their information as a mapping; scripts read it that way.
+    def __getitem__(self, key):
+        try:
+            return getattr(self, key)
+        except AttributeError:
+            raise KeyError(key) from None
+
+    def get(self, key, default=None):
+        """Return the attribute ``key``, or ``default`` where there is none."""
+        return getattr(self, key, default)
+
+
+class NormalEquationsFitter:
+    """
+    Levenberg-Marquardt on the normal equations, with exact derivatives.
+
+    It needs the ``fit_deriv`` of the model and honours fixed, tied and bounded parameters. With few
+    parameters the normal equations are cheap to form, and a solution takes a handful of
+    evaluations, whatever the number of pixels.
+
+    Parameters
+    ----------
+    maxiter : int, optional
+        Most evaluations of the model.
+    tolerance : float, optional
+        The fit has converged when the next step would move no combination of parameters by more
+        than this fraction of its error.
+
+    Attributes
+    ----------
+    fit_info : `FitInfo`
+        How the last fit ended.
+
+    Notes
+    -----
+    The damping follows Marquardt: the diagonal of the normal matrix is multiplied by
+    ``1 + lambda``. A parameter at a bound is held there as long as the gradient points outwards.
+    """
+
+    supported_constraints = ("fixed", "tied", "bounds")
+
+    def __init__(self, maxiter=60, tolerance=1e-4):
+        self.maxiter = maxiter
+        self.tolerance = tolerance
+        self.fit_info = FitInfo()
+
+    def __call__(self, model, x, y, z, weights=None, *, inplace=False):
+        """
+        Fit a model to an image.
+
+        Parameters
+        ----------
+        model : `~astropy.modeling.Fittable2DModel`
+            The model, with the starting values of its parameters.
+        x, y, z : array_like
+            Coordinates and data, of the same shape.
+        weights : array_like, optional
+            One over the standard deviation of each datum; zero leaves a datum out, whatever its
+            value.
+        inplace : bool, optional
+            Whether to change ``model`` itself rather than a copy.
+
+        Returns
+        -------
+        fitted : `~astropy.modeling.Fittable2DModel`
+
+        Raises
+        ------
+        ValueError
+            If the model has no derivatives or no free parameter, if a start lies outside the
+            bounds, or if the data are not finite where their weight is not zero.
+        """
+        if model.fit_deriv is None:
+            raise ValueError(f"model: {type(model).__name__} has no fit_deriv, which is needed")
+        fitted = model if inplace else model.copy()
+        problem = _Problem(fitted, x, y, z, weights)
+        self.fit_info = self._solve(problem)
+        return fitted
+
+    def _solve(self, problem):
+        """Iterate to the minimum, and return what happened on the way."""
+        point = problem.linearise(problem.start)
+        info = FitInfo(nfev=1, n_data=problem.n_data, free=problem.names)
+        damping = 1e-3
+        while True:
+            step = _bounded_step(point, problem.bounds, 0.0)
+            if self._is_small(step, point, problem):
+                info.success, info.message = True, "converged"
+                # The last step costs nothing and makes the solution better than the tolerance.
+                point.values = problem.clip(point.values + step)
+                break
+            if info.nfev >= self.maxiter:
+                info.message = f"no convergence after {self.maxiter} evaluations"
+                break
+            step = _bounded_step(point, problem.bounds, damping)
+            trial = problem.linearise(problem.clip(point.values + step))
+            info.nfev += 1
+            if trial.chi2 <= point.chi2:
+                point, damping = trial, max(damping * 0.1, 1e-9)
+            elif damping > 1e9:
+                # The sum of squares cannot be lowered any more: the minimum to machine precision.
+                info.success, info.message = True, "converged to machine precision"
+                break
+            else:
+                damping *= 10.0
+        return problem.finish(point, info)
+
+    def _is_small(self, step, point, problem):
+        """Whether a full step is negligible against the errors of the parameters."""
+        if not np.all(np.isfinite(step)):
+            return False
+        variance = point.chi2 / max(problem.n_data - len(step), 1)
+        moved = step @ point.normal @ step
+        if moved <= self.tolerance**2 * variance:
+            return True
+        return bool(np.all(np.abs(step) <= 1e-11 * np.maximum(np.abs(point.values), 1e-3)))
+
+
+@dataclass
+class _Point:
+    """The model linearised at one set of parameters."""
+
+    values: np.ndarray
+    chi2: float
+    gradient: np.ndarray
+    normal: np.ndarray
+    derivatives: np.ndarray
+
+
+class _Problem:
+    """The data, and the way from the free parameters to chi2 and its derivatives."""
+
+    def __init__(self, model, x, y, z, weights):
+        self.model = model
+        self.x, self.y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        z = np.asarray(z, dtype=float)
+        w = np.ones(z.shape) if weights is None else np.asarray(weights, dtype=float)
+        w = np.broadcast_to(w, z.shape)
+        used = w != 0
+        if not np.all(np.isfinite(z[used])) or not np.all(np.isfinite(w)):
+            raise ValueError("z, weights: must be finite wherever the weight is not zero")
+        self.z = np.where(used, z, 0.0).ravel()
+        self.weight = np.square(w).ravel()
+        self.n_data = int(np.count_nonzero(used))
+        start, indices, _ = model_to_fit_params(model)
+        self.start = np.array(start, dtype=float)
+        self.indices = list(indices)
+        if not self.indices:
+            raise ValueError("model: all parameters are fixed, nothing is left to fit")
+        self.names = tuple(model.param_names[i] for i in self.indices)
+        self.tied = [i for i, name in enumerate(model.param_names) if model.tied[name]]
+        self.bounds = _bounds_array([model.bounds[name] for name in self.names])
+        self._check_start()
+
+    def _check_start(self):
+        low, high = self.bounds
+        for name, value, lo, hi in zip(self.names, self.start, low, high):
+            if not lo <= value <= hi:
+                raise ValueError(f"{name}: the start {value} is outside its bounds ({lo}, {hi})")
+
+    def clip(self, values):
+        return np.clip(values, *self.bounds)
+
+    def linearise(self, values):
+        """Return chi2, its gradient and the normal matrix at ``values``."""
+        fitter_to_model_params(self.model, values)
+        parameters = self.model.parameters
+        columns = self._columns(parameters)
+        derivatives = np.stack([np.ravel(columns[i]) for i in self.indices])
+        self._add_tied(derivatives, columns, values)
+        model = np.ravel(self.model.evaluate(self.x, self.y, *parameters))
+        residual = self.z - model
+        weighted = derivatives * self.weight
+        return _Point(
+            values=np.array(values),
+            chi2=float(residual @ (self.weight * residual)),
+            gradient=weighted @ residual,
+            normal=weighted @ derivatives.T,
+            derivatives=derivatives,
+        )
+
+    def _columns(self, parameters):
+        """Return the derivatives that are needed, by the index of their parameter."""
+        needed = self.indices + self.tied
+        partial = getattr(self.model, "partial_derivatives", None)
+        if partial is None:
+            columns = self.model.fit_deriv(self.x, self.y, *parameters)
+            return {i: columns[i] for i in needed}
+        names = [self.model.param_names[i] for i in needed]
+        return dict(zip(needed, partial(names, self.x, self.y, *parameters)))
+
+    def _add_tied(self, derivatives, columns, values):
+        """Add what a free parameter does through the parameters that are tied to it."""
+        if not self.tied:
+            return
+        before = self.model.parameters.copy()
+        for row, value in enumerate(values):
+            step = 1e-6 * max(abs(value), 1e-3)
+            moved = np.array(values)
+            moved[row] += step
+            fitter_to_model_params(self.model, moved)
+            for i in self.tied:
+                slope = (self.model.parameters[i] - before[i]) / step
+                if slope:
+                    derivatives[row] += slope * np.ravel(columns[i])
+        fitter_to_model_params(self.model, values)
+
+    def finish(self, point, info):
+        """Leave the solution in the model, and complete the information."""
+        fitter_to_model_params(self.model, point.values)
+        info.chi2 = point.chi2
+        info.normal_matrix = point.normal
+        info.derivatives = point.derivatives
+        low, high = self.bounds
+        near = 1e-9 * np.maximum(np.abs(point.values), 1.0)
+        at_bound = (point.values - low <= near) | (high - point.values <= near)
+        info.at_bound = tuple(n for n, hit in zip(self.names, at_bound) if hit)
+        info.param_cov = invert(point.normal)
+        return info
+
+
+def _bounds_array(bounds):
+    """Return pairs of bounds as two arrays, with infinities where there is none."""
+    low = np.array([-np.inf if pair[0] is None else pair[0] for pair in bounds], dtype=float)
+    high = np.array([np.inf if pair[1] is None else pair[1] for pair in bounds], dtype=float)
+    return low, high
+
+
+def _bounded_step(point, bounds, damping):
+    """Return the damped step, with parameters at a bound held if they would leave it."""
+    low, high = bounds
+    held = np.zeros(len(point.values), dtype=bool)
+    for _ in range(len(point.values) + 1):
+        step = np.zeros(len(point.values))
+        free = ~held
+        if not free.any():
+            break
+        matrix = point.normal[np.ix_(free, free)].copy()
+        scale = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
+        matrix /= np.outer(scale, scale)
+        matrix[np.diag_indices_from(matrix)] *= 1.0 + damping
+        step[free] = _solve_symmetric(matrix, point.gradient[free] / scale) / scale
+        outward = ((point.values <= low) & (step < 0)) | ((point.values >= high) & (step > 0))
+        if not np.any(outward & free):
+            break
+        held |= outward
+    return step
+
+
+def _solve_symmetric(matrix, vector):
+    """Solve a positive definite system; where it is singular, take the shortest solution."""
+    try:
+        return np.linalg.solve(matrix, vector)
+    except np.linalg.LinAlgError:
+        return np.linalg.lstsq(matrix, vector, rcond=None)[0]
+
+
+def invert(matrix):
+    """
+    The inverse of a normal matrix, or None where it is singular.
+
+    Parameters
+    ----------
+    matrix : 2D `~numpy.ndarray`
+        Symmetric and positive.
+
+    Returns
+    -------
+    inverse : 2D `~numpy.ndarray` or None
+    """
+    diagonal = np.diag(matrix)
+    if not np.all(np.isfinite(matrix)) or np.any(diagonal <= 0):
+        return None
+    # Scaled to a unit diagonal, so that the units of the parameters do not matter.
+    scale = np.sqrt(diagonal)
+    correlation = matrix / np.outer(scale, scale)
+    if np.linalg.cond(correlation) > 1e13:
+        return None
+    return np.linalg.inv(correlation) / np.outer(scale, scale)

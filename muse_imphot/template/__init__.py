@@ -1,0 +1,19 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The HST image as a template on the MUSE grid."""
+
+from .core import Template
+from .files import is_template_file, read_template, write_template
+from .geometry import same_grid
+from .psf import HstPSF, LowPass
+from .regrid import make_template
+
+__all__ = [
+    "HstPSF",
+    "LowPass",
+    "Template",
+    "is_template_file",
+    "make_template",
+    "read_template",
+    "same_grid",
+    "write_template",
+]

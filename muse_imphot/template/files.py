@@ -1,0 +1,129 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Templates in FITS files.
+
+The first images of the file are the template on the MUSE pixels, for people and other programs, in
+the layout of MUSE images. Behind them is the finer image, with its margins, that a later fit reads
+back without loss.
+"""
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+
+from ..exceptions import InputFileError
+from ..io import atomic_path, muse_hdus, open_fits, sanitize_card, source_name
+from .core import Template
+from .psf import HstPSF, LowPass
+
+__all__ = ["is_template_file", "read_template", "write_template"]
+
+_FINE, _KNOWN = "TEMPLATE", "KNOWN"
+
+
+def write_template(template, path, *, overwrite=False):
+    """
+    Write a template.
+
+    Parameters
+    ----------
+    template : `~muse_imphot.Template`
+        The template.
+    path : path-like
+        The file.
+    overwrite : bool, optional
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If the file exists, or cannot be written.
+    """
+    hdus = muse_hdus(template.on_muse_grid(), dtype="float32")
+    fine = fits.ImageHDU(template.image.astype(np.float32), name=_FINE)
+    fine.header.update(_cards(template))
+    known = fits.ImageHDU(template.known.astype(np.uint8), name=_KNOWN)
+    hdul = fits.HDUList([*hdus, fine, known])
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        hdul.writeto(temporary)
+
+
+def is_template_file(path):
+    """
+    Whether a file is one that `write_template` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    answer : bool
+    """
+    with open_fits(path) as hdul:
+        return _FINE in hdul and "IMPMARG" in hdul[_FINE].header
+
+
+def read_template(path, muse):
+    """
+    Read a template back.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `write_template` wrote.
+    muse : `~astropy.nddata.CCDData`
+        The MUSE image that it was made for, or one on the same grid.
+
+    Returns
+    -------
+    template : `~muse_imphot.Template`
+
+    Raises
+    ------
+    InputFileError
+        If the file holds no template.
+    """
+    with open_fits(path) as hdul:
+        if _FINE not in hdul or _KNOWN not in hdul:
+            raise InputFileError(path, f"has no {_FINE} and {_KNOWN} extensions: not a template")
+        header = hdul[_FINE].header
+        image = hdul[_FINE].data.astype(float)
+        known = hdul[_KNOWN].data.astype(bool)
+    try:
+        unit_factor = u.Unit(header["BUNIT"], format="fits").to(muse.unit)
+        return Template(
+            image=image * unit_factor,
+            known=known,
+            margin=header["IMPMARG"],
+            oversample=header["IMPOVER"],
+            pixel_scale=(header["IMPSCLY"], header["IMPSCLX"]),
+            unit=muse.unit,
+            wcs=muse.wcs,
+            low_pass=LowPass(header["IMPPASS"], header["IMPSTOP"]),
+            psf=HstPSF(header["IMPFWHM"], header["IMPBETA"]),
+            filter_name=header["IMPFILT"],
+            pivot=header.get("IMPPIV", np.nan),
+            meta={"file": source_name(path)},
+        )
+    except KeyError as exc:
+        raise InputFileError(path, f"the {_FINE} extension lacks a keyword: {exc}") from exc
+
+
+def _cards(template):
+    """Return the header cards that say what the fine image is."""
+    cards = [
+        ("BUNIT", template.unit.to_string("fits"), "flux per MUSE pixel"),
+        ("IMPFILT", sanitize_card(template.filter_name), "HST filter"),
+        ("IMPMARG", template.margin, "[MUSE pixel] margin on every side"),
+        ("IMPOVER", template.oversample, "pixels per MUSE pixel along an axis"),
+        ("IMPSCLY", template.pixel_scale[0], "[arcsec] MUSE pixel along y"),
+        ("IMPSCLX", template.pixel_scale[1], "[arcsec] MUSE pixel along x"),
+        ("IMPPASS", template.low_pass.start, "[arcsec-1] end of the full response"),
+        ("IMPSTOP", template.low_pass.stop, "[arcsec-1] end of any response"),
+        ("IMPFWHM", template.psf.fwhm, "[arcsec] FWHM of the HST PSF"),
+        ("IMPBETA", template.psf.beta, "Moffat exponent of the HST PSF"),
+    ]
+    if np.isfinite(template.pivot):
+        cards.append(("IMPPIV", template.pivot, "[Angstrom] pivot wavelength"))
+    return cards

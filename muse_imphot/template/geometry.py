@@ -1,0 +1,126 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Pixels on the sky: scales, areas, grids, and whether two images meet.
+"""
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.wcs import Sip
+from astropy.wcs.utils import pixel_to_pixel
+
+from ..exceptions import GeometryError
+
+__all__ = [
+    "finer_wcs",
+    "grid_wcs",
+    "image_centre",
+    "overlap_error",
+    "pixel_area",
+    "pixel_scales",
+    "same_grid",
+]
+
+
+def same_grid(first, second, tolerance=0.01):
+    """
+    Whether two images have the same shape and their pixels the same places on the sky.
+
+    Parameters
+    ----------
+    first, second : `~astropy.nddata.CCDData`
+        Images with a celestial WCS.
+    tolerance : float, optional
+        Largest distance between corresponding pixels, at the corners (pixels).
+
+    Returns
+    -------
+    aligned : bool
+    """
+    if first.data.shape != second.data.shape:
+        return False
+    ny, nx = first.data.shape
+    x, y = np.array([0.0, nx - 1, 0.0, nx - 1]), np.array([0.0, 0.0, ny - 1, ny - 1])
+    x2, y2 = pixel_to_pixel(first.wcs, second.wcs, x, y)
+    return bool(np.all(np.hypot(x2 - x, y2 - y) < tolerance))
+
+
+def pixel_scales(wcs, shape):
+    """Return the size of a pixel along y and x at the centre of an image (arcsec)."""
+    y, x = (shape[0] - 1) / 2.0, (shape[1] - 1) / 2.0
+    corner = wcs.pixel_to_world(np.array([x - 0.5, x - 0.5]), np.array([y - 0.5, y + 0.5]))
+    along_y = corner[0].separation(corner[1]).arcsec
+    corner = wcs.pixel_to_world(np.array([x - 0.5, x + 0.5]), np.array([y - 0.5, y - 0.5]))
+    return float(along_y), float(corner[0].separation(corner[1]).arcsec)
+
+
+def pixel_area(wcs, x, y):
+    """Return the area of the pixel at ``x``, ``y`` (arcsec^2), from its diagonals."""
+    corners_x, corners_y = np.array([-5.0, 5.0, 5.0, -5.0]) + x, np.array([-5.0, -5, 5, 5]) + y
+    sky = wcs.pixel_to_world(corners_x, corners_y)
+    local = sky[0].skyoffset_frame()
+    plane = sky.transform_to(local)
+    lon, lat = plane.lon.wrap_at(180 * u.deg).arcsec, plane.lat.arcsec
+    # Half the cross product of the diagonals; ten pixels wide, so that rounding does not count.
+    cross = (lon[2] - lon[0]) * (lat[3] - lat[1]) - (lat[2] - lat[0]) * (lon[3] - lon[1])
+    return float(abs(cross) / 200.0)
+
+
+def image_centre(image):
+    """Return the sky position of the centre of an image, ICRS."""
+    ny, nx = image.data.shape
+    return SkyCoord(image.wcs.pixel_to_world((nx - 1) / 2.0, (ny - 1) / 2.0)).icrs
+
+
+def overlap_error(hst, muse):
+    """Return the error that says where the two images are."""
+    first, second = image_centre(hst), image_centre(muse)
+    distance = first.separation(second).arcsec
+    return GeometryError(
+        "the HST and MUSE images do not overlap: HST is centred on "
+        f"{first.to_string('hmsdms', precision=1)}, MUSE on "
+        f"{second.to_string('hmsdms', precision=1)}, {distance:.1f} arcsec apart"
+    )
+
+
+def finer_wcs(wcs, factor):
+    """Return the WCS for pixels ``factor`` times finer whose first one has the same centre."""
+    if factor == 1:
+        return wcs
+    finer = wcs.deepcopy()
+    finer.wcs.crpix = (wcs.wcs.crpix - 1.0) * factor + 1.0
+    if finer.wcs.has_cd():
+        finer.wcs.cd = wcs.wcs.cd / factor
+    else:
+        finer.wcs.cdelt = wcs.wcs.cdelt / factor
+    if wcs.sip is not None:
+        finer.sip = _finer_sip(wcs.sip, finer.wcs.crpix, factor)
+    finer.wcs.set()
+    return finer
+
+
+def _finer_sip(sip, crpix, factor):
+    """Return SIP polynomials for coordinates that are ``factor`` times larger."""
+    def rescale(matrix):
+        if matrix is None:
+            return None
+        power = np.add.outer(np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
+        return matrix * float(factor) ** (1 - power)
+
+    return Sip(*(rescale(m) for m in (sip.a, sip.b, sip.ap, sip.bp)), crpix)
+
+
+def grid_wcs(wcs, margin, oversample):
+    """Return the WCS of the template grid: larger by ``margin`` pixels, and finer."""
+    grid = wcs.deepcopy()
+    # In 0-based pixels, the centre of MUSE pixel i is at q (i + margin) + (q - 1) / 2.
+    crpix = (wcs.wcs.crpix - 1.0 + margin) * oversample + 0.5 * (oversample - 1) + 1.0
+    grid.wcs.crpix = crpix
+    if grid.wcs.has_cd():
+        grid.wcs.cd = wcs.wcs.cd / oversample
+    else:
+        grid.wcs.cdelt = wcs.wcs.cdelt / oversample
+    if wcs.sip is not None:
+        grid.sip = _finer_sip(wcs.sip, crpix, oversample)
+    grid.wcs.set()
+    return grid

@@ -1,0 +1,257 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The HST image as a template on the MUSE grid.
+
+Three steps, each exact within the frequencies that MUSE pixels can carry: a low-pass filter on
+the HST pixels, so that interpolation meets a smooth image; an interpolation with the full WCS of
+both sides onto a grid that is aligned with the MUSE pixels but finer; and the Fourier transform of
+that, whose inner part is the spectrum of the sky that the fit works with. What the low-pass filter
+and the HST PSF did to the sky is known, and is divided out there.
+"""
+
+import logging
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData
+from astropy.wcs.utils import pixel_to_pixel
+from scipy import fft, ndimage
+
+from ..bandpass import HstFilterInfo
+from ..exceptions import HeaderError
+from .core import Template
+from .geometry import (
+    finer_wcs,
+    grid_wcs,
+    image_centre,
+    overlap_error,
+    pixel_area,
+    pixel_scales,
+)
+from .psf import HstPSF, LowPass
+
+__all__ = ["make_template"]
+
+log = logging.getLogger(__name__)
+
+FLUX_DENSITY = u.erg / u.s / u.cm**2 / u.AA
+
+# The low-pass filter of the HST image, in units of the Nyquist frequency of the MUSE pixels:
+# it passes everything that MUSE pixels carry (1.41 in the corners of the Fourier plane), and ends
+# where the grid with twice the resolution can still tell frequencies apart.
+_PASS, _STOP = 1.44, 2.52
+
+# HST pixels coarser than this (arcsec) are refined before the interpolation, whose splines would
+# otherwise damp the highest frequencies.
+_FINEST_PIXEL = 0.032
+
+
+def make_template(
+    hst, muse, *, filter_info=None, max_offset=12.0, margin=5.0, psf=None, oversample=2
+):
+    """
+    Bring an HST image onto the grid of a MUSE image.
+
+    Parameters
+    ----------
+    hst : `~astropy.nddata.CCDData`
+        The HST image as `~muse_imphot.io.read_hst_image` returns it: in electron/s or count/s, or
+        in a unit of flux density.
+    muse : `~astropy.nddata.CCDData`
+        The MUSE image: its WCS, shape and unit are used.
+    filter_info : `~muse_imphot.HstFilterInfo`, optional
+        Zero point of the HST image; from its header if not given.
+    max_offset : float, optional
+        Largest pointing error to allow for (arcsec).
+    margin : float, optional
+        Sky kept beyond that on every side, for the wings of sources outside the field (arcsec).
+    psf : `HstPSF`, optional
+        PSF of the HST image.
+    oversample : int, optional
+        How many times finer than the MUSE pixels the template is.
+
+    Returns
+    -------
+    template : `Template`
+
+    Raises
+    ------
+    GeometryError
+        If the images do not overlap.
+    HeaderError
+        If the unit of one of the images cannot be converted into that of the other.
+    """
+    info = filter_info or HstFilterInfo(hst)
+    scale = np.array(pixel_scales(muse.wcs, muse.data.shape))
+    n_margin = int(np.ceil((max_offset + margin) / scale.min()))
+    padded = tuple(n + 2 * n_margin for n in muse.data.shape)
+    cutout = _cut_out(hst, muse, padded, n_margin)
+    low_pass = _choose_filter(scale, cutout.wcs, cutout.data.shape, oversample)
+    smooth, smooth_wcs = _low_pass(cutout, low_pass)
+    image, known = _regrid(smooth, smooth_wcs, cutout, muse.wcs, padded, n_margin, oversample)
+    image *= _flux_factor(cutout, muse, info)
+    if not known.any():
+        raise overlap_error(hst, muse)
+    template = Template(
+        image=image,
+        known=known,
+        margin=n_margin,
+        oversample=oversample,
+        pixel_scale=tuple(scale),
+        unit=muse.unit,
+        wcs=muse.wcs,
+        low_pass=low_pass,
+        psf=psf or HstPSF(),
+        filter_name=info.filter_name,
+        pivot=info.photplam,
+        meta={"filter": info.filter_name, "photflam": info.photflam, "photplam": info.photplam},
+    )
+    covered = 100.0 * template.overlap
+    log.info("template %s: HST covers %.1f %% of the image", info.filter_name, covered)
+    return template
+
+
+def _cut_out(hst, muse, padded, margin):
+    """Return the part of the HST image that covers the MUSE field with its margins."""
+    ny, nx = padded
+    edge_y, edge_x = np.linspace(0, ny - 1, 9), np.linspace(0, nx - 1, 9)
+    x, y = (a.ravel() - margin for a in np.meshgrid(edge_x, edge_y))
+    hst_x, hst_y = pixel_to_pixel(muse.wcs, hst.wcs, x, y)
+    seen = np.isfinite(hst_x) & np.isfinite(hst_y)
+    if not seen.any():
+        raise overlap_error(hst, muse)
+    slices = []
+    scales = pixel_scales(hst.wcs, hst.data.shape)
+    for values, n, scale in ((hst_y[seen], hst.data.shape[0], scales[0]),
+                             (hst_x[seen], hst.data.shape[1], scales[1])):  # fmt: skip
+        rim = int(np.ceil(1.0 / scale))
+        low = max(int(np.floor(values.min())) - rim, 0)
+        high = min(int(np.ceil(values.max())) + rim + 1, n)
+        if high - low < 2:
+            raise overlap_error(hst, muse)
+        slices.append(slice(low, high))
+    rows, columns = slices
+    data = hst.data[rows, columns]
+    mask = np.zeros(data.shape, dtype=bool) if hst.mask is None else hst.mask[rows, columns]
+    mask = mask | ~np.isfinite(data)
+    if mask.all():
+        raise overlap_error(hst, muse)
+    return CCDData(data, unit=hst.unit, mask=mask, wcs=hst.wcs[rows, columns], meta=hst.meta)
+
+
+def _choose_filter(muse_scale, hst_wcs, hst_shape, oversample):
+    """Return the low-pass filter for a pair of pixel sizes."""
+    nyquist = 0.5 / muse_scale.min()
+    finest = 0.5 / max(pixel_scales(hst_wcs, hst_shape))
+    # With a finer grid there is room for a wider filter.
+    stretch = oversample / 2.0
+    stop = min(_STOP * stretch * nyquist, 0.98 * finest)
+    return LowPass(min(_PASS * stretch * nyquist, 0.8 * stop), stop)
+
+
+def _fill(data, mask):
+    """Return the data with the masked pixels replaced by what is around them."""
+    if not mask.any():
+        return data
+    good = np.where(mask, 0.0, data)
+    filled = good.copy()
+    missing = mask.copy()
+    for width in (2.0, 8.0):
+        total = ndimage.gaussian_filter(good, width)
+        weight = ndimage.gaussian_filter((~mask).astype(float), width)
+        here = missing & (weight > 1e-3)
+        filled[here] = total[here] / weight[here]
+        missing &= ~here
+    filled[missing] = np.median(data[~mask])
+    return filled
+
+
+def _low_pass(cutout, low_pass):
+    """
+    Return the HST cut-out after the low-pass filter, on finer pixels if its own are coarse.
+
+    The cut-out is extended by its mirror image, so that the filter meets no step at the edges.
+    """
+    scale_y, scale_x = pixel_scales(cutout.wcs, cutout.data.shape)
+    factor = max(int(np.ceil(max(scale_y, scale_x) / _FINEST_PIXEL - 0.01)), 1)
+    shape = cutout.data.shape
+    rim = min(int(np.ceil(1.0 / min(scale_y, scale_x))), min(shape) - 1)
+    # Twice a good length is a good length, and even, which `_extend` relies on.
+    sizes = [2 * fft.next_fast_len(n // 2 + 1 + rim, real=True) for n in shape]
+    padding = [(rim, size - n - rim) for n, size in zip(shape, sizes)]
+    padded = np.pad(_fill(cutout.data, cutout.mask), padding, mode="symmetric")
+    spectrum = fft.rfft2(padded)
+    del padded
+    fy, fx = fft.fftfreq(sizes[0], scale_y), fft.rfftfreq(sizes[1], scale_x)
+    spectrum *= low_pass(np.hypot(fy[:, None], fx[None, :]))
+    if factor > 1:
+        spectrum = _extend(spectrum, factor)
+    smooth = fft.irfft2(spectrum, s=[factor * n for n in sizes], overwrite_x=True)
+    smooth *= factor**2
+    smooth = smooth[
+        factor * rim : factor * (rim + shape[0]), factor * rim : factor * (rim + shape[1])
+    ]
+    return smooth, finer_wcs(cutout.wcs, factor)
+
+
+def _extend(spectrum, factor):
+    """Return a half-plane spectrum with zeros up to ``factor`` times its highest frequency."""
+    ny, nx = spectrum.shape
+    half = ny // 2
+    larger = np.zeros((factor * ny, factor * (nx - 1) + 1), dtype=spectrum.dtype)
+    larger[:half, :nx] = spectrum[:half]
+    larger[-half:, :nx] = spectrum[-half:]
+    return larger
+
+
+def _regrid(smooth, smooth_wcs, cutout, muse_wcs, padded, margin, oversample):
+    """Return the smooth HST image on the fine grid, and where HST is known, in MUSE pixels."""
+    from reproject import reproject_interp
+
+    fine_shape = tuple(oversample * n for n in padded)
+    image, _ = reproject_interp(
+        (smooth, smooth_wcs),
+        grid_wcs(muse_wcs, margin, oversample),
+        shape_out=fine_shape,
+        # Quintic splines: with cubic ones, images of the sources' high frequencies move stars by
+        # some 1e-5 arcsec.
+        order=5,
+        roundtrip_coords=False,
+    )
+    finite = np.isfinite(image)
+    image[~finite] = 0.0
+    blocks = finite.reshape(padded[0], oversample, padded[1], oversample)
+    known = blocks.all(axis=(1, 3))
+    if cutout.mask.any():
+        good, _ = reproject_interp(
+            ((~cutout.mask).astype(float), cutout.wcs),
+            grid_wcs(muse_wcs, margin, 1),
+            shape_out=padded,
+            order="bilinear",
+            roundtrip_coords=False,
+        )
+        known &= np.nan_to_num(good) > 0.999
+    return image, known
+
+
+def _flux_factor(hst, muse, info):
+    """Return the factor from HST values per HST pixel to MUSE values per MUSE pixel."""
+    centre = image_centre(muse)
+    x, y = (float(v) for v in muse.wcs.world_to_pixel(centre))
+    hst_x, hst_y = (float(v) for v in hst.wcs.world_to_pixel(centre))
+    area = pixel_area(muse.wcs, x, y) / pixel_area(hst.wcs, hst_x, hst_y)
+    unit = hst.unit
+    try:
+        if unit in (u.electron / u.s, u.ct / u.s):
+            if not info.photflam > 0:
+                raise HeaderError(
+                    f"PHOTFLAM of the HST image is {info.photflam}; a positive zero point is "
+                    "needed to convert count rates into flux"
+                )
+            return area * (info.photflam * FLUX_DENSITY).to_value(muse.unit)
+        return area * unit.to(muse.unit)
+    except u.UnitConversionError as exc:
+        raise HeaderError(
+            f"the unit of the HST image, {unit}, cannot be converted into that of the MUSE image, "
+            f"{muse.unit}; state it with hst_unit (--hst-unit)"
+        ) from exc
