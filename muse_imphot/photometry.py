@@ -12,7 +12,7 @@ import numpy as np
 from astropy import units as u
 
 from .exceptions import FitQualityWarning
-from .fitting import fit_image
+from .fitting import FitOptions, fit_image
 from .fitting.gates import SERIOUS, judge
 from .io import read_hst_image, read_muse_image, source_name
 from .masks import faint_pixels, pixel_mask
@@ -50,6 +50,9 @@ def fit_image_photometry(
     init_dx=None,
     init_dy=None,
     max_offset=12.0,
+    correct_template_noise=True,
+    free=(),
+    reject=True,
     name=None,
 ):
     """
@@ -88,6 +91,15 @@ def fit_image_photometry(
         Starting offsets (arcsec). The default is to search for them.
     max_offset : float, optional
         Largest pointing error to search for (arcsec).
+    correct_template_noise : bool, optional
+        Take the bias out that the noise of the HST image would cause. The noise is measured in
+        the empty sky of that image.
+    free : iterable of str, optional
+        Terms to fit besides the usual six: ``"rotation"``, ``"magnification"``, ``"bg_x"``,
+        ``"bg_y"``, ``"e1"``, ``"e2"``; see `~muse_imphot.models.TemplateImage2D`.
+    reject : bool, optional
+        Find sources that do not follow the model (stars that moved, quasars that varied, cosmic
+        rays), list them with the result, and leave them out.
     name : str, optional
         Name of the result; the name of the MUSE file if not given.
 
@@ -120,25 +132,35 @@ def fit_image_photometry(
     muse = read_muse_image(muse)
     fixed["bg"] = _plain(fix_bg, muse.unit)
     largest = max([max_offset, *(abs(v) for v in (*start, fixed["dx"], fixed["dy"]) if v)])
-    template = load_template(hst, muse, hst_unit=hst_unit, max_offset=largest)
+    template = load_template(
+        hst, muse, hst_unit=hst_unit, max_offset=largest, measure_noise=correct_template_noise
+    )
+    if not correct_template_noise:
+        template = dataclasses.replace(template, noise=None)
     template = _with_psf(template, _plain(hst_fwhm, u.arcsec), _plain(hst_beta))
     fit = fit_image(
         template,
         muse.data,
         None if muse.uncertainty is None else np.sqrt(muse.uncertainty.array),
         ~muse.mask,
-        exclude=_Exclusion(muse, template, regions, star, segment, extramask),
-        fixed=fixed,
-        start=start,
-        min_scale=min_scale,
-        max_offset=max_offset,
+        exclude=_exclusion(muse, template, regions, star, segment, extramask),
+        options=FitOptions(
+            fixed=fixed,
+            free=free,
+            start=start,
+            min_scale=min_scale,
+            max_offset=max_offset,
+            reject=reject,
+        ),
     )
     result = _result(fit, muse, template, name)
     _warn(result)
     return result
 
 
-def load_template(hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None):
+def load_template(
+    hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None, measure_noise=True
+):
     """
     Return the template for a MUSE image, from whatever is given as the HST image.
 
@@ -154,6 +176,8 @@ def load_template(hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None
         Largest pointing error to allow for (arcsec).
     filter_info : `~muse_imphot.HstFilterInfo`, optional
         Filter and zero point, where the header does not have them.
+    measure_noise : bool, optional
+        Whether to measure the noise of an HST image.
 
     Returns
     -------
@@ -166,8 +190,23 @@ def load_template(hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None
     around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
     image = read_hst_image(hst, around=around, unit=hst_unit)
     return make_template(
-        image, muse, filter_info=filter_info, max_offset=max_offset, margin=_MARGIN
+        image,
+        muse,
+        filter_info=filter_info,
+        max_offset=max_offset,
+        margin=_MARGIN,
+        measure_noise=measure_noise,
     )
+
+
+def _exclusion(muse, template, regions, star, segment, extramask):
+    """Return the function that says which pixels to leave out; None if none are."""
+    masks = pixel_mask(
+        muse.data.shape, muse.wcs, regions=regions, star=star, extramask=extramask, header=muse.meta
+    )
+    if not masks.reasons and not segment:
+        return None
+    return _Exclusion(muse, template, regions, star, segment, extramask)
 
 
 class _Exclusion:

@@ -37,6 +37,8 @@ class FitInfo:
         singular.
     at_bound : tuple of str
         Names of the parameters that ended at a bound.
+    correction : 1D `~numpy.ndarray` or None
+        How far the correction of the objective, if there is one, moved the free parameters.
     derivatives : `~numpy.ndarray`
         Derivatives of the model in the free parameters at the solution, (n_free, n_data).
     """
@@ -50,6 +52,7 @@ class FitInfo:
     normal_matrix: np.ndarray = None
     param_cov: np.ndarray = None
     at_bound: tuple = ()
+    correction: np.ndarray = None
     derivatives: np.ndarray = field(default=None, repr=False)
 
     # astropy's fitters offer their information as a mapping; scripts read it that way.
@@ -79,6 +82,9 @@ class NormalEquationsFitter:
     tolerance : float, optional
         The fit has converged when the next step would move no combination of parameters by more
         than this fraction of its error.
+    correction : object, optional
+        What is to be subtracted from chi-square, with a method ``normal(model)``; see
+        `~muse_imphot.fitting.TemplateNoiseCorrection`.
 
     Attributes
     ----------
@@ -93,9 +99,10 @@ class NormalEquationsFitter:
 
     supported_constraints = ("fixed", "tied", "bounds")
 
-    def __init__(self, maxiter=60, tolerance=1e-4):
+    def __init__(self, maxiter=60, tolerance=1e-4, correction=None):
         self.maxiter = maxiter
         self.tolerance = tolerance
+        self.correction = correction
         self.fit_info = FitInfo()
 
     def __call__(self, model, x, y, z, weights=None, *, inplace=False):
@@ -127,7 +134,7 @@ class NormalEquationsFitter:
         if model.fit_deriv is None:
             raise ValueError(f"model: {type(model).__name__} has no fit_deriv, which is needed")
         fitted = model if inplace else model.copy()
-        problem = _Problem(fitted, x, y, z, weights)
+        problem = _Problem(fitted, x, y, z, weights, self.correction)
         self.fit_info = self._solve(problem)
         return fitted
 
@@ -149,7 +156,7 @@ class NormalEquationsFitter:
             step = _bounded_step(point, problem.bounds, damping)
             trial = problem.linearise(problem.clip(point.values + step))
             info.nfev += 1
-            if trial.chi2 <= point.chi2:
+            if trial.objective <= point.objective:
                 point, damping = trial, max(damping * 0.1, 1e-9)
             elif damping > 1e9:
                 # The sum of squares cannot be lowered any more: the minimum to machine precision.
@@ -179,13 +186,16 @@ class _Point:
     gradient: np.ndarray
     normal: np.ndarray
     derivatives: np.ndarray
+    objective: float = np.nan
+    pull: np.ndarray = None
 
 
 class _Problem:
     """The data, and the way from the free parameters to chi2 and its derivatives."""
 
-    def __init__(self, model, x, y, z, weights):
+    def __init__(self, model, x, y, z, weights, correction):
         self.model = model
+        self.correction = correction
         self.x, self.y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         z = np.asarray(z, dtype=float)
         w = np.ones(z.shape) if weights is None else np.asarray(weights, dtype=float)
@@ -225,13 +235,33 @@ class _Problem:
         model = np.ravel(self.model.evaluate(self.x, self.y, *parameters))
         residual = self.z - model
         weighted = derivatives * self.weight
-        return _Point(
+        point = _Point(
             values=np.array(values),
             chi2=float(residual @ (self.weight * residual)),
             gradient=weighted @ residual,
             normal=weighted @ derivatives.T,
             derivatives=derivatives,
         )
+        point.objective = point.chi2
+        if self.correction is not None:
+            self._correct(point)
+        return point
+
+    def _correct(self, point):
+        """Subtract what the noise of the template contributes."""
+        noise = self.correction.normal(self.model)
+        amplitude = self.model.param_names.index("scale")
+        scale = self.model.parameters[amplitude]
+        point.objective -= scale**2 * noise[amplitude, amplitude]
+        point.pull = scale * noise[amplitude, self.indices]
+        point.gradient = point.gradient + point.pull
+        corrected = point.normal - noise[np.ix_(self.indices, self.indices)]
+        # Where the template, at the resolution of the trial, is little but noise, the corrected
+        # objective has no minimum; the steps keep out of there.
+        if _is_positive(corrected, point.normal):
+            point.normal = corrected
+        else:
+            point.objective = np.inf
 
     def _columns(self, parameters):
         """Return the derivatives that are needed, by the index of their parameter."""
@@ -264,6 +294,8 @@ class _Problem:
         fitter_to_model_params(self.model, point.values)
         info.chi2 = point.chi2
         info.normal_matrix = point.normal
+        if point.pull is not None:
+            info.correction = _solve_symmetric(point.normal, point.pull)
         info.derivatives = point.derivatives
         low, high = self.bounds
         near = 1e-9 * np.maximum(np.abs(point.values), 1.0)
@@ -271,6 +303,12 @@ class _Problem:
         info.at_bound = tuple(n for n, hit in zip(self.names, at_bound) if hit)
         info.param_cov = invert(point.normal)
         return info
+
+
+def _is_positive(matrix, reference):
+    """Whether a matrix is positive definite, with room to spare, in the scale of another."""
+    scale = np.sqrt(np.maximum(np.diag(reference), np.finfo(float).tiny))
+    return bool(np.linalg.eigvalsh(matrix / np.outer(scale, scale))[0] > 1e-6)
 
 
 def _bounds_array(bounds):

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-__all__ = ["NoiseModel", "measure_noise", "robust_scatter", "sandwich_covariance"]
+__all__ = [
+    "NoiseModel",
+    "measure_noise",
+    "robust_scatter",
+    "sandwich_covariance",
+    "weighted_products",
+]
 
 
 @dataclass(frozen=True)
@@ -139,17 +145,37 @@ def sandwich_covariance(derivatives, sigma, used, inverse, noise):
     covariance : 2D `~numpy.ndarray`
         ``A^-1 B A^-1`` with ``B = J' W C W J``, C being the covariance of the noise.
     """
-    reach = noise.correlation.shape[0] // 2
-    shape = [fft.next_fast_len(n + reach, real=True) for n in used.shape]
     weight = np.where(used, 1.0 / sigma, 0.0)
-    transforms = fft.rfft2(derivatives * weight, s=shape, axes=(-2, -1))
+    middle = weighted_products(derivatives * weight, noise)
+    return inverse @ middle @ inverse
+
+
+def weighted_products(images, noise):
+    """
+    Products of images with each other through the covariance of the noise.
+
+    Parameters
+    ----------
+    images : 3D `~numpy.ndarray`
+        Images divided by the standard deviation of the pixels, (n, ny, nx); zero where a pixel is
+        not used.
+    noise : `NoiseModel`
+        The noise.
+
+    Returns
+    -------
+    products : 2D `~numpy.ndarray`
+        ``sum_xy a_i(x) C(x - y) a_j(y)``, shape (n, n).
+    """
+    reach = noise.correlation.shape[0] // 2
+    shape = [fft.next_fast_len(n + reach, real=True) for n in images.shape[1:]]
+    transforms = fft.rfft2(images, s=shape, axes=(-2, -1))
     # Columns other than the first (and the Nyquist one) stand for two halves of the plane.
     multiplicity = np.full(transforms.shape[-1], 2.0)
     multiplicity[0] = 1.0
     if shape[1] % 2 == 0:
         multiplicity[-1] = 1.0
     filtered = transforms * (noise.power(shape) * multiplicity)
-    n_free = len(derivatives)
-    flat, flat_filtered = transforms.reshape(n_free, -1), filtered.reshape(n_free, -1)
-    middle = (flat_filtered @ flat.conj().T).real / (shape[0] * shape[1])
-    return inverse @ (0.5 * (middle + middle.T)) @ inverse
+    n = len(images)
+    products = (filtered.reshape(n, -1) @ transforms.reshape(n, -1).conj().T).real
+    return 0.5 * (products + products.T) / (shape[0] * shape[1])

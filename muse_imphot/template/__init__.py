@@ -4,6 +4,7 @@
 from .core import Template
 from .files import is_template_file, read_template, write_template
 from .geometry import same_grid
+from .noise import TemplateNoise, measure_template_noise
 from .psf import HstPSF, LowPass
 from .regrid import make_template
 
@@ -11,8 +12,10 @@ __all__ = [
     "HstPSF",
     "LowPass",
     "Template",
+    "TemplateNoise",
     "is_template_file",
     "make_template",
+    "measure_template_noise",
     "read_template",
     "same_grid",
     "write_template",

@@ -10,6 +10,7 @@ from scipy import fft, ndimage
 
 from ..exceptions import GeometryError
 from ..models import ConvolvedTemplate
+from .noise import TemplateNoise
 from .psf import HstPSF, LowPass
 
 __all__ = ["Template"]
@@ -47,6 +48,8 @@ class Template:
         Name of the HST filter.
     pivot : float
         Pivot wavelength of the filter (Angstrom).
+    noise : `TemplateNoise` or None
+        The noise of the HST image, in the unit of ``image``; None if it was not measured.
     meta : dict
         How it was made.
     """
@@ -62,6 +65,7 @@ class Template:
     psf: HstPSF
     filter_name: str = ""
     pivot: float = np.nan
+    noise: TemplateNoise = None
     meta: dict = field(default_factory=dict)
 
     @property
@@ -89,8 +93,7 @@ class Template:
         -------
         response : `~numpy.ndarray`
         """
-        frequency = np.hypot(fy, fx)
-        return self.psf.transform(frequency) * self.low_pass(frequency)
+        return self.psf.transform(fy, fx) * self.low_pass(np.hypot(fy, fx))
 
     def convolver(self, region, *, shift=(0, 0), border=24, band=1.0, workers=1):
         """

@@ -14,11 +14,12 @@ from astropy.io import fits
 from ..exceptions import InputFileError
 from ..io import atomic_path, muse_hdus, open_fits, sanitize_card, source_name
 from .core import Template
+from .noise import TemplateNoise
 from .psf import HstPSF, LowPass
 
 __all__ = ["is_template_file", "read_template", "write_template"]
 
-_FINE, _KNOWN = "TEMPLATE", "KNOWN"
+_FINE, _KNOWN, _NOISE = "TEMPLATE", "KNOWN", "NOISE"
 
 
 def write_template(template, path, *, overwrite=False):
@@ -44,6 +45,8 @@ def write_template(template, path, *, overwrite=False):
     fine.header.update(_cards(template))
     known = fits.ImageHDU(template.known.astype(np.uint8), name=_KNOWN)
     hdul = fits.HDUList([*hdus, fine, known])
+    if template.noise is not None:
+        hdul.append(_noise_table(template.noise))
     with atomic_path(path, overwrite=overwrite) as temporary:
         hdul.writeto(temporary)
 
@@ -90,6 +93,7 @@ def read_template(path, muse):
         header = hdul[_FINE].header
         image = hdul[_FINE].data.astype(float)
         known = hdul[_KNOWN].data.astype(bool)
+        noise = _read_noise(hdul)
     try:
         unit_factor = u.Unit(header["BUNIT"], format="fits").to(muse.unit)
         return Template(
@@ -104,10 +108,28 @@ def read_template(path, muse):
             psf=HstPSF(header["IMPFWHM"], header["IMPBETA"]),
             filter_name=header["IMPFILT"],
             pivot=header.get("IMPPIV", np.nan),
+            noise=None if noise is None else noise.scaled(unit_factor),
             meta={"file": source_name(path)},
         )
     except KeyError as exc:
         raise InputFileError(path, f"the {_FINE} extension lacks a keyword: {exc}") from exc
+
+
+def _noise_table(noise):
+    """Return the noise of a template as a table."""
+    columns = [
+        fits.Column("LAG", "D", unit="arcsec", array=noise.lag),
+        fits.Column("COVARIANCE", "D", array=noise.covariance),
+    ]
+    return fits.BinTableHDU.from_columns(columns, name=_NOISE)
+
+
+def _read_noise(hdul):
+    """Return the noise of a template, or None if it was not measured."""
+    if _NOISE not in hdul:
+        return None
+    table = hdul[_NOISE].data
+    return TemplateNoise(table["LAG"].astype(float), table["COVARIANCE"].astype(float))
 
 
 def _cards(template):

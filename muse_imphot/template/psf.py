@@ -33,9 +33,24 @@ class HstPSF:
     fwhm: float = 0.085
     beta: float = 1.6
 
-    def transform(self, frequency):
+    def transform(self, fy, fx):
         """
         The transform of the PSF.
+
+        Parameters
+        ----------
+        fy, fx : array_like
+            Frequencies along the axes of the MUSE image (cycles/arcsec).
+
+        Returns
+        -------
+        transform : `~numpy.ndarray`
+        """
+        return self.radial_transform(np.hypot(fy, fx))
+
+    def radial_transform(self, frequency):
+        """
+        The transform of the PSF, averaged over all directions.
 
         Parameters
         ----------

@@ -28,6 +28,7 @@ from .geometry import (
     pixel_area,
     pixel_scales,
 )
+from .noise import measure_template_noise
 from .psf import HstPSF, LowPass
 
 __all__ = ["make_template"]
@@ -47,7 +48,15 @@ _FINEST_PIXEL = 0.032
 
 
 def make_template(
-    hst, muse, *, filter_info=None, max_offset=12.0, margin=5.0, psf=None, oversample=2
+    hst,
+    muse,
+    *,
+    filter_info=None,
+    max_offset=12.0,
+    margin=5.0,
+    psf=None,
+    oversample=2,
+    measure_noise=False,
 ):
     """
     Bring an HST image onto the grid of a MUSE image.
@@ -69,6 +78,8 @@ def make_template(
         PSF of the HST image.
     oversample : int, optional
         How many times finer than the MUSE pixels the template is.
+    measure_noise : bool, optional
+        Whether to measure the noise of the HST image in its empty sky.
 
     Returns
     -------
@@ -89,9 +100,14 @@ def make_template(
     low_pass = _choose_filter(scale, cutout.wcs, cutout.data.shape, oversample)
     smooth, smooth_wcs = _low_pass(cutout, low_pass)
     image, known = _regrid(smooth, smooth_wcs, cutout, muse.wcs, padded, n_margin, oversample)
-    image *= _flux_factor(cutout, muse, info)
+    factor = _flux_factor(cutout, muse, info)
+    image *= factor
     if not known.any():
         raise overlap_error(hst, muse)
+    noise = None
+    if measure_noise:
+        hst_scale = pixel_scales(cutout.wcs, cutout.data.shape)
+        noise = measure_template_noise(cutout.data, cutout.mask, hst_scale, factor)
     template = Template(
         image=image,
         known=known,
@@ -104,6 +120,7 @@ def make_template(
         psf=psf or HstPSF(),
         filter_name=info.filter_name,
         pivot=info.photplam,
+        noise=noise,
         meta={"filter": info.filter_name, "photflam": info.photflam, "photplam": info.photplam},
     )
     covered = 100.0 * template.overlap
