@@ -1,0 +1,177 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Results as plain text: the summary line of imphot, and a report of the whole fit.
+
+Pure functions of a result; nothing here prints.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+__all__ = ["fit_report", "format_value", "summary_header", "summary_row"]
+
+# (attribute, unit) of the fitted and of the derived values, in the order of the report.
+_FITTED = (
+    ("scale", ""),
+    ("bg", "unit"),
+    ("dx", "arcsec"),
+    ("dy", "arcsec"),
+    ("fwhm", "arcsec"),
+    ("beta", ""),
+)
+_DERIVED = (("dra", "arcsec"), ("ddec", "arcsec"), ("fwhm_optical", "arcsec"))
+_MIN_CORRELATION = 0.1
+
+
+def summary_header(width):
+    """
+    Return the three header lines of imphot's summary.
+
+    Parameters
+    ----------
+    width : int
+        The length of the name that stands in the first column.
+
+    Returns
+    -------
+    str
+        Three lines, each with its line end.
+    """
+    width -= 1
+    return (
+        f"#{' MUSE ID':<{max(width, 0)}} Method  Flux    FWHM    beta     Flux    x-offset  "
+        "y-offset  ra-offset dec-offset  RMS\n"
+        f"#{'':>{max(width, 0)}}         scale  arcsec           offset    arcsec    arcsec"
+        "    arcsec    arcsec    error\n"
+        f"#{'-' * width} ------ ------- ------- ------- --------- --------- --------- "
+        "--------- --------- -------\n"
+    )
+
+
+def summary_row(result):
+    """
+    Return the summary of a result as one line, in imphot's columns.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    str
+        The line, without line end.
+    """
+    shape = [result.scale, result.fwhm, result.beta]
+    offsets = [result.bg, result.dx, result.dy, result.dra, result.ddec]
+    return " ".join(
+        [f"{result.name} {result.method:>6s}"]
+        + [f"{item.value: 7.4f}" for item in shape]
+        + [f"{item.value: 9.5f}" for item in offsets]
+        + [f"{result.rms_error:7.4f}"]
+    )
+
+
+def format_value(value, stdev, fixed=False):
+    """
+    Write a value and its error, rounded to two significant digits of the error.
+
+    Parameters
+    ----------
+    value, stdev : float
+        The value and its standard deviation; NaN where unknown.
+    fixed : bool, optional
+        Whether the value was held; then there is no error to write.
+
+    Returns
+    -------
+    str
+    """
+    if fixed:
+        return f"{value:.6g} (fixed)"
+    if not (math.isfinite(value) and math.isfinite(stdev) and stdev > 0):
+        return f"{value:.6g} +- {stdev:.2g}"
+    decimals = 1 - math.floor(math.log10(stdev))
+    # Rounding may carry the error into the next decade: 0.0999 is written 0.10, not 0.100.
+    decimals = 1 - math.floor(math.log10(round(stdev, decimals)))
+    if not 0 <= decimals <= 12:
+        return f"{value:.6g} +- {stdev:.2g}"
+    return f"{value:.{decimals}f} +- {stdev:.{decimals}f}"
+
+
+def fit_report(result):
+    """
+    Describe a fit in full, in the manner of lmfit's reports.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    str
+        Several lines: the model, the statistics, the values with their errors and percentages,
+        the correlations above 0.1, and the flags in words.
+    """
+    lines = ["[[Model]]", f"    {result.model_text}"]
+    lines += _statistics(result)
+    lines += _variables("[[Variables]]", result, _FITTED)
+    lines += _variables("[[Derived]]", result, _DERIVED)
+    lines += _correlations(result)
+    lines += _flags(result)
+    return "\n".join(lines)
+
+
+def _statistics(result):
+    rows = (
+        ("pixels fitted", result.n_pixels),
+        ("variables", len(result.parameter_names)),
+        ("model evaluations", result.n_evaluations),
+        ("reduced chi-square", f"{result.rchi:.6g}"),
+        ("rms of the residual", f"{result.rms_error:.6g}{_unit_text(result.unit)}"),
+    )
+    return ["[[Fit Statistics]]"] + [f"    {label:<19} = {value}" for label, value in rows]
+
+
+def _unit_text(unit):
+    """Return a unit as the end of a phrase; nothing where there is none."""
+    text = "" if unit is None else str(unit)
+    return f" {text}" if text else ""
+
+
+def _variables(title, result, names):
+    lines = [title]
+    for name, unit in names:
+        item = getattr(result, name)
+        text = format_value(item.value, item.stdev, item.fixed)
+        text += _unit_text(result.unit if unit == "unit" else unit)
+        if not item.fixed and item.value and math.isfinite(item.stdev / item.value):
+            text += f" ({abs(100 * item.stdev / item.value):.2f}%)"
+        lines.append(f"    {name + ':':<13} {text}")
+    return lines
+
+
+def _correlations(result):
+    """List the correlations that matter, strongest first."""
+    covariance = np.asarray(result.covariance, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stdev = np.sqrt(np.diag(covariance))
+        matrix = covariance / np.outer(stdev, stdev)
+    pairs = [
+        (float(matrix[i, j]), result.parameter_names[i], result.parameter_names[j])
+        for i, j in itertools.combinations(range(len(matrix)), 2)
+        if abs(matrix[i, j]) > _MIN_CORRELATION
+    ]
+    pairs.sort(key=lambda pair: -abs(pair[0]))
+    title = f"[[Correlations]] (those above {_MIN_CORRELATION:g})"
+    return [title] + [f"    C({a}, {b}) = {value:+.3f}" for value, a, b in pairs]
+
+
+def _flags(result):
+    lines = ["[[Flags]]"] + [f"    {text}" for text in result.flags.describe() or ["ok"]]
+    if reason := result.meta.get("reason"):
+        lines.append(f"    reason: {reason}")
+    return lines
