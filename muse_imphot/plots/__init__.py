@@ -1,0 +1,23 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Figures of fits, made from their results alone.
+
+Every figure is drawn on a bare `matplotlib.figure.Figure` with the Agg canvas: no window opens, no
+display is needed, workers can draw, and the same result always gives the same figure. Colours are
+those of a palette that colour-blind readers can tell apart, and no message rests on colour alone.
+"""
+
+from .imagefit import plot_image_fit
+from .style import save_figure
+from .trends import plot_psf_wavelength, plot_summary
+from .words import error_text, value_text, verdict
+
+__all__ = [
+    "error_text",
+    "plot_image_fit",
+    "plot_psf_wavelength",
+    "plot_summary",
+    "save_figure",
+    "value_text",
+    "verdict",
+]

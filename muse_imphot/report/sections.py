@@ -1,0 +1,329 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The sections of a report, as HTML.
+
+All text that comes from outside (names, filters, reasons, provenance) goes through
+`html.escape` here.
+"""
+
+import math
+from html import escape
+
+import numpy as np
+
+from ..plots.words import PARAMETERS, error_text, flag_words, number, value_text, verdict
+from ..results import FittedValue
+
+__all__ = ["sections"]
+
+_DASH = "\N{EN DASH}"
+_SECOND = "\N{DOUBLE PRIME}"
+
+# With more exposures than this, those without a flag are folded until they are opened.
+_OPEN_EXPOSURES = 4
+
+# Wavelengths (Angstrom) at which the table of the PSF is given.
+_WAVELENGTHS = (5000, 7000, 9000)
+
+_HOW_TO_READ = """<h2 id="reading">How to read it</h2>
+<dl class="terms">
+<dt>model</dt><dd>MUSE = flux scale &times; (HST convolved with the PSF, moved by dx, dy) +
+background</dd>
+<dt>offsets</dt><dd>MUSE minus HST. dx and dy run along +x and +y of the MUSE pixels. Those in RA
+and Dec are differences of the coordinates (RA without cos Dec): subtract them from CRVAL1 and
+CRVAL2 of the MUSE header.</dd>
+<dt>FWHM, beta</dt><dd>of the Moffat profile that is the PSF of the MUSE image, its pixels
+included.</dd>
+<dt>errors</dt><dd>one standard deviation. A fixed parameter has none.</dd>
+<dt>verdict</dt><dd><b>good</b>: no flag warns (some only inform). <b>check</b>: look at the figure
+before you use the numbers. <b>failed</b>: there are no numbers.</dd>
+<dt>figures</dt><dd>striped pixels were not fitted. The residual is shown in units of its standard
+deviation, from &minus;5 to 5.</dd>
+</dl>
+"""
+
+
+def sections(results, psf, gallery, provenance):
+    """
+    Yield the sections of a report.
+
+    Parameters
+    ----------
+    results : list of `~muse_imphot.results.FittedPhotometry`
+        The results.
+    psf : list of `~muse_imphot.psf_wavelength.PsfWavelength`
+        The PSF of each exposure against wavelength.
+    gallery : Gallery
+        The figures.
+    provenance : dict or None
+        What the results were made from and with.
+
+    Yields
+    ------
+    str
+        HTML, piece by piece.
+    """
+    yield _verdict(results)
+    yield _facts(results)
+    yield _attention(results)
+    yield _results_table(results)
+    if len({result.exposure for result in results}) > 1:
+        alt = "FWHM, flux scale and pointing offset of all exposures"
+        yield gallery.drawn("plot_summary", results, alt=alt)
+    yield from _psf_section(psf, results, gallery)
+    yield from _exposures(results, gallery)
+    yield _HOW_TO_READ
+    yield _provenance(provenance)
+
+
+# ------------------------------------------------------------------------------ first screen
+
+
+def _verdict(results):
+    """Return the verdict in words."""
+    words = [verdict(result) for result in results]
+    counts = {word: words.count(word) for word in ("good", "check", "failed")}
+    if not words:
+        color, text, advice = "check", "There are no results.", ""
+    elif counts["good"] == len(words):
+        color, text = "good", "The fit is good."
+        text = text if len(words) == 1 else f"All {len(words)} fits are good."
+        advice = "No flag warns: the fits converged, and nothing in their residuals stands out."
+    else:
+        color = "failed" if counts["failed"] else "check"
+        text = _count_words(counts, len(words))
+        advice = "What is flagged is listed below, with the reason."
+    return f'<div class="verdict {color}"><strong>{text}</strong><p>{advice}</p></div>\n'
+
+
+def _count_words(counts, total):
+    """Say how many fits are good, flagged and failed."""
+    if total == 1:
+        return "The fit failed." if counts["failed"] else "The fit needs a look."
+    good, check, failed = counts["good"], counts["check"], counts["failed"]
+    parts = [f"{good or 'none'} of {total} fits {'is' if good <= 1 else 'are'} good"]
+    parts += [f"{check} need{'s' if check == 1 else ''} a look"] if check else []
+    parts += [f"{failed} failed"] if failed else []
+    text = f"{', '.join(parts)}."
+    return text[0].upper() + text[1:]
+
+
+def _facts(results):
+    """Return the main numbers of all results."""
+    fitted = [result for result in results if verdict(result) != "failed"]
+    exposures = len({result.exposure for result in results})
+    filters = list(dict.fromkeys(str(result.filter) for result in results if result.filter))
+    facts = [("exposures", str(exposures), escape(", ".join(filters)) or "no filter")]
+    facts += _spread("FWHM, with the MUSE pixel", [number(r.fwhm) for r in fitted], 3, _SECOND)
+    facts += _spread("flux scale, MUSE over HST", [number(r.scale) for r in fitted], 3, "")
+    lengths = [math.hypot(number(r.dx), number(r.dy)) for r in fitted]
+    facts += _spread("length of the pointing offset", lengths, 3, _SECOND)
+    items = (f"<div><dt>{a}</dt><dd>{b}<small>{c}</small></dd></div>" for a, b, c in facts)
+    return f'<dl class="facts">{"".join(items)}</dl>\n'
+
+
+def _spread(label, values, digits, unit):
+    """Return a fact: the median of some values, and their range."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return []
+    low, middle, high = (f"{f(values):.{digits}f}{unit}" for f in (min, np.median, max))
+    detail = f"median; from {low} to {high}" if len(values) > 1 else "one fit"
+    return [(label, middle.replace("-", "\N{MINUS SIGN}"), detail.replace("-", "\N{MINUS SIGN}"))]
+
+
+def _attention(results):
+    """List what is flagged, worst first, with links."""
+    entries = []
+    for rank, word in enumerate(("failed", "check")):
+        for i, result in enumerate(results):
+            if verdict(result) == word:
+                entries.append((rank, i, _attention_entry(i, result, word)))
+    if not entries:
+        return ""
+    items = "".join(text for *_, text in entries)
+    return f'<h2 id="attention">What needs a look</h2>\n<ul class="flags">{items}</ul>\n'
+
+
+def _attention_entry(i, result, word):
+    return (
+        f'<li>{_badge(word)} <a href="#r{i + 1}">{_label(result)}</a>: '
+        f"{'; '.join(_flag_texts(result))}</li>\n"
+    )
+
+
+def _flag_texts(result):
+    """Return each flag as escaped words; a failure is told by its reason alone."""
+    reason = str(result.meta.get("reason", ""))
+    return [
+        escape(reason)
+        if name == "failed" and reason
+        else f"<b>{escape(name)}</b> ({escape(meaning)})"
+        for name, meaning in flag_words(result)
+    ]
+
+
+def _badge(word, before=""):
+    return f'<span class="badge {word}">{escape(before)} {word}</span>'
+
+
+def _label(result):
+    """Return name and filter of a result, escaped."""
+    parts = [str(part) for part in (result.name, result.filter) if part]
+    return escape(" \N{MIDDLE DOT} ".join(parts) or "without a name")
+
+
+# ------------------------------------------------------------------------------------ results
+
+
+_COLUMNS = tuple(entry for entry in PARAMETERS if entry[0] != "fwhm_optical")
+
+
+def _results_table(results):
+    """Return the table of all results."""
+    if not results:
+        return ""
+    units = {str(result.unit) for result in results if result.unit is not None}
+    head = ['<th class="name" scope="col">image</th>', '<th class="text" scope="col">filter</th>']
+    head += ['<th class="text" scope="col">verdict</th>']
+    for _, label, unit in _COLUMNS:
+        head.append(f'<th scope="col">{label}{f"<small>({unit})</small>" if unit else ""}</th>')
+    head += ['<th scope="col">reduced &chi;&sup2;</th>', '<th scope="col">rms</th>']
+    head += ['<th class="text" scope="col">flags</th>']
+    rows = "\n".join(_results_row(i, result) for i, result in enumerate(results))
+    unit = f" Background and rms are in {escape(' or '.join(sorted(units)))}." if units else ""
+    caption = f"Small figures are standard deviations; angles in arcsec.{unit}"
+    return (
+        '<h2 id="results">Results</h2>\n<div class="scroll"><table>'
+        f"<caption>{caption}</caption>\n<thead><tr>{''.join(head)}</tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table></div>\n"
+    )
+
+
+def _results_row(i, result):
+    cells = [f'<td class="name"><a href="#r{i + 1}">{escape(str(result.name)) or _DASH}</a></td>']
+    cells += [f'<td class="text">{escape(str(result.filter))}</td>']
+    cells += [f'<td class="text">{_badge(verdict(result))}</td>']
+    for attribute, _, _ in _COLUMNS:
+        fitted = getattr(result, attribute)
+        cells.append(f"<td>{value_text(fitted)}<small>{error_text(fitted)}</small></td>")
+    cells += [f"<td>{_plain(result.rchi)}</td>", f"<td>{_plain(result.rms_error)}</td>"]
+    names = [f'<span class="flag">{escape(name)}</span>' for name, _ in flag_words(result)]
+    cells += [f'<td class="text">{"".join(names) or _DASH}</td>']
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _plain(value):
+    value = number(value)
+    return _DASH if math.isnan(value) else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+# --------------------------------------------------------------------------------------- PSF
+
+
+def _psf_section(psf, results, gallery):
+    """Yield the table of the PSF at some wavelengths, and its figures."""
+    if not psf:
+        return
+    head = ['<th class="name" scope="col">exposure</th>']
+    for name, unit in (("FWHM", f" ({_SECOND})"), ("beta", "")):
+        for wave in _WAVELENGTHS:
+            head.append(f'<th scope="col">{name}{unit}<small>{wave} &Aring;</small></th>')
+    head.append('<th class="text" scope="col">filters</th><th class="text" scope="col">notes</th>')
+    rows = "\n".join(_psf_row(item) for item in psf)
+    yield (
+        '<h2 id="psf">PSF against wavelength</h2>\n<div class="scroll"><table>\n'
+        "<caption>Moffat profile with the MUSE pixel in it, from polynomials fitted to all filters "
+        "of an exposure.</caption>\n"
+        f"<thead><tr>{''.join(head)}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
+    )
+    folded = len(psf) > _OPEN_EXPOSURES
+    if folded:
+        yield "<details><summary>Figures of all exposures</summary>\n"
+    yield '<div class="gallery">\n'
+    for item in psf:
+        alt = f"FWHM and beta of {item.exposure} against wavelength"
+        yield gallery.show(
+            (item.exposure, "PSF"), "plot_psf_wavelength", item, results, alt=alt, width=800
+        )
+    yield "</div>\n"
+    if folded:
+        yield "</details>\n"
+
+
+def _psf_row(item):
+    cells = [f'<td class="name">{escape(str(item.exposure)) or _DASH}</td>']
+    for name in ("fwhm", "beta"):
+        for wave in _WAVELENGTHS:
+            value, error = (float(x) for x in getattr(item, name)(float(wave)))
+            fitted = FittedValue(value, error)
+            cells.append(f"<td>{value_text(fitted)}<small>{error_text(fitted)}</small></td>")
+    notes = "; ".join(str(note) for note in item.notes)
+    filters = ", ".join(str(name) for name in item.filters)
+    cells.append(f'<td class="long">{escape(filters) or _DASH}</td>')
+    cells.append(f'<td class="long">{escape(notes) or _DASH}</td>')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+# ---------------------------------------------------------------------------------- exposures
+
+
+def _exposures(results, gallery):
+    """Yield each exposure with its figures and fit reports."""
+    if not results:
+        return
+    yield '<h2 id="exposures">Exposures</h2>\n'
+    by_exposure = {}
+    for i, result in enumerate(results):
+        by_exposure.setdefault(str(result.exposure), []).append((i, result))
+    for exposure, own in by_exposure.items():
+        flagged = any(verdict(result) != "good" for _, result in own)
+        state = " open" if flagged or len(by_exposure) <= _OPEN_EXPOSURES else ""
+        words = " ".join(_badge(verdict(result), str(result.filter)) for _, result in own)
+        yield (
+            f'<details class="exposure"{state}>'
+            f"<summary>{escape(exposure) or 'without a name'} {words}</summary>\n"
+        )
+        for i, result in own:
+            yield from _exposure_result(i, result, gallery)
+        yield "</details>\n"
+
+
+def _exposure_result(i, result, gallery):
+    yield f'<h3 id="r{i + 1}">{_label(result)} {_badge(verdict(result))}</h3>\n'
+    texts = _flag_texts(result)
+    if texts:
+        yield f'<ul class="flags">{"".join(f"<li>{text}</li>" for text in texts)}</ul>\n'
+    if verdict(result) == "failed":
+        return
+    alt = f"MUSE image, model, residual, profile and parameters of {result.name} {result.filter}"
+    key = (result.name, result.filter)
+    yield gallery.show(key, "plot_image_fit" if result.images else None, result, alt=alt)
+    if result.parameter_names:
+        report = escape(str(result.fit_report))
+        yield f"<details><summary>The fit in full</summary><pre>{report}</pre></details>\n"
+
+
+# --------------------------------------------------------------------------------- provenance
+
+
+def _provenance(provenance):
+    """Return what the results were made from and with."""
+    rows = _provenance_rows(provenance or {})
+    text = f'<dl class="terms">{rows}</dl>' if rows else "<p>None was given.</p>"
+    return f'<h2 id="provenance">Provenance</h2>\n{text}\n'
+
+
+def _provenance_rows(entries):
+    items = entries.items() if hasattr(entries, "items") else [("", entries)]
+    return "".join(f"<dt>{escape(str(k))}</dt><dd>{_value_html(v)}</dd>\n" for k, v in items)
+
+
+def _value_html(value):
+    """Return any value as HTML: dicts and lists in lines, everything else as text."""
+    if hasattr(value, "items"):
+        lines = [f"{escape(str(k))}: {_value_html(v)}" for k, v in value.items()]
+        return "<br>".join(lines) or _DASH
+    if isinstance(value, list | tuple | set | frozenset):
+        return "<br>".join(_value_html(item) for item in value) or _DASH
+    return escape(str(value)) or _DASH

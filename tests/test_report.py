@@ -1,0 +1,395 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the HTML report: what it says, that it is whole, safe, and needs nothing else."""
+
+import base64
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from result_samples import make_images, make_result
+
+from muse_imphot.exceptions import OutputError
+from muse_imphot.psf_wavelength import fit_psf_wavelength
+from muse_imphot.report import write_report
+from muse_imphot.results import (
+    FitFlags,
+    FittedStarPhotometry,
+    FittedValue,
+    failed_result,
+    read_results,
+    write_results,
+)
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+# The smallest PNG: one pixel.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+FILTERS = (("F606W", 5919.4), ("F775W", 7693.4), ("F814W", 8059.9), ("F850LP", 9036.1))
+
+
+class Page(HTMLParser):
+    """A strict reader of a page: every element is closed, and in the right order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.ids, self.links, self.sources = [], [], [], [], []
+        self.texts, self.rows, self.alts = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        assert not [name for name in attributes if name.startswith("on")]
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if "href" in attributes:
+            self.links.append(attributes["href"])
+        if "src" in attributes:
+            self.sources.append(attributes["src"])
+            self.alts.append(attributes["alt"])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+        if self.rows and {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def read(path):
+    return Page(path.read_text("utf-8"))
+
+
+def written(folder, results, **options):
+    options = {"title": "Report"} | options
+    return read(write_report(Path(folder) / "report.html", results, overwrite=True, **options))
+
+
+def exposure_results(exposure="exp01", **changes):
+    return [
+        make_result(
+            name=f"{exposure}_{name}",
+            exposure=exposure,
+            filter=name,
+            pivot=pivot,
+            fwhm=FittedValue(0.65 - 1.5e-5 * (pivot - 7000), 0.004),
+            **changes,
+        )
+        for name, pivot in FILTERS
+    ]
+
+
+@pytest.fixture
+def no_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+# ------------------------------------------------------------------------------- the whole page
+
+
+def test_page_is_complete_and_needs_nothing_else(tmp_path):
+    pytest.importorskip("matplotlib")
+    results = exposure_results("a") + exposure_results("b")
+    results += [failed_result("c_F606W", "F606W", "no overlap", exposure="c")]
+    results[1].images = make_images((30, 30))
+    results[2].flags = FitFlags.AT_BOUND
+    psf = [fit_psf_wavelength(results[:4]), fit_psf_wavelength(results[4:8])]
+    page = written(tmp_path, results, psf=psf, provenance={"muse": ["a.fits", "b.fits"]})
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    # All exposures, two PSF, and the fit that came with its images.
+    assert len(page.sources) == 4
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(page.alts)
+    assert "script" not in page.tags
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in text
+    assert not re.search(r"(url\(|@import|https?:)", text)
+
+
+def test_first_screen_is_the_verdict(tmp_path, no_matplotlib):
+    page = written(tmp_path, exposure_results(), title="My field")
+    start = page.text.index("My field")
+    assert start < page.text.index("All 4 fits are good.") < page.text.index("flux scale")
+    fwhm = [0.65 - 1.5e-5 * (pivot - 7000) for _, pivot in FILTERS]
+    texts = [f"{f(fwhm):.3f}\N{DOUBLE PRIME}" for f in (np.median, min, max)]
+    assert "{} median; from {} to {}".format(*texts) in page.text
+    assert "0.951 median" in page.text
+    assert "0.140\N{DOUBLE PRIME} median" in page.text  # hypot(0.12083, 0.07142)
+
+
+FAILED = failed_result("x", "F606W", "no overlap")
+CHECK = make_result(name="y", flags=FitFlags.AT_BOUND)
+GOOD = make_result(name="z", flags=FitFlags.OUTLIERS_MASKED)
+
+
+@pytest.mark.parametrize(
+    ("results", "text"),
+    [
+        ([], "There are no results."),
+        ([GOOD], "The fit is good."),
+        ([CHECK], "The fit needs a look."),
+        ([FAILED], "The fit failed."),
+        ([GOOD, GOOD], "All 2 fits are good."),
+        ([GOOD, CHECK], "1 of 2 fits is good, 1 needs a look."),
+        ([CHECK, CHECK], "None of 2 fits is good, 2 need a look."),
+        ([GOOD, GOOD, FAILED, FAILED, CHECK], "2 of 5 fits are good, 1 needs a look, 2 failed."),
+    ],
+)
+def test_verdict_in_words(tmp_path, no_matplotlib, results, text):
+    assert text in written(tmp_path, results).text
+
+
+def test_what_is_flagged_is_listed_with_its_reason_worst_first(tmp_path, no_matplotlib):
+    page = written(tmp_path, [GOOD, CHECK, FAILED])
+    listed = page.text[page.text.index("What needs a look") : page.text.index("Small figures")]
+    assert listed.index("no overlap") < listed.index(FitFlags.AT_BOUND.meaning)
+    assert "z" not in re.findall(r"\b[xyz]\b", listed)
+
+
+def test_table_has_every_result_with_errors_and_flags(tmp_path, no_matplotlib):
+    beta = FittedValue(2.5, fixed=True)
+    results = [make_result(name="a", beta=beta, flags=FitFlags.POOR_CHI2), FAILED]
+    head, first, second, *_ = written(tmp_path, results).rows
+    row = dict(zip(head, first, strict=True))
+    assert row["image"] == "a"
+    assert row["verdict"].strip() == "check"
+    assert row["flux scale"] == "0.9512\N{PLUS-MINUS SIGN} 0.0021"
+    assert row["offset dy(\N{DOUBLE PRIME})"] == "\N{MINUS SIGN}0.0714\N{PLUS-MINUS SIGN} 0.0012"
+    assert row["beta"] == "2.5fixed"
+    assert row["reduced \u03c7\u00b2"] == "1.012"
+    assert row["flags"] == "poor chi2"
+    assert set(second[3:-1]) == {"\N{EN DASH}"}
+    assert second[-1] == "failed"
+
+
+def test_unit_of_the_background_is_stated(tmp_path, no_matplotlib):
+    assert (
+        "Background and rms are in 1e-20 erg / (Angstrom s cm2)."
+        in written(tmp_path, [make_result()]).text
+    )
+    assert "Background" not in written(tmp_path, [make_result(unit=None)]).text
+
+
+def test_psf_is_given_at_some_wavelengths(tmp_path, no_matplotlib):
+    results = exposure_results()
+    psf = fit_psf_wavelength(results)
+    page = written(tmp_path, results, psf=[psf])
+    (row,) = (row for row in page.rows if row and row[0] == "exp01")
+    for cell, wave in zip(row[1:4], (5000, 7000, 9000), strict=True):
+        value, error = (float(part) for part in cell.split("\N{PLUS-MINUS SIGN}"))
+        np.testing.assert_allclose((value, error), psf.fwhm(wave), atol=1e-4)
+    assert row[7] == "F606W, F775W, F814W, F850LP"
+
+
+def test_fit_report_and_provenance_are_in_the_page(tmp_path, no_matplotlib):
+    result = make_result(parameter_names=("scale", "bg"), covariance=[[4e-6, 1e-6], [1e-6, 1e-3]])
+    provenance = {"fit": {"fix_beta": 2.5}, "muse": ["a.fits", "b.fits"], "nothing": []}
+    page = written(tmp_path, [result], provenance=provenance)
+    assert "[[Correlations]]" in page.text
+    assert "fix_beta: 2.5" in page.text
+    assert "a.fits b.fits" in page.text
+    assert "None was given." in written(tmp_path, [result]).text
+
+
+def test_few_exposures_are_open_and_of_many_those_with_flags(tmp_path, no_matplotlib):
+    results = [make_result(name=f"e{i}", exposure=f"e{i}") for i in range(8)]
+    results[5].flags = FitFlags.AT_BOUND
+    text = write_report(tmp_path / "a.html", results, title="x").read_text("utf-8")
+    assert text.count('<details class="exposure" open>') == 1
+    assert text.count('<details class="exposure">') == 7
+    text = write_report(tmp_path / "b.html", results[:3], title="x").read_text("utf-8")
+    assert text.count('<details class="exposure" open>') == 3
+
+
+# --------------------------------------------------------------------------------------- safety
+
+EVIL = "<script>alert(1)</script>&\"'<img src=x onerror=y>$content ${title} {0} %s"
+
+
+def test_nothing_from_outside_becomes_markup(tmp_path, no_matplotlib):
+    results = [
+        make_result(name=EVIL, exposure=EVIL, filter=EVIL),
+        failed_result(EVIL, EVIL, EVIL, exposure=EVIL + "2"),
+    ]
+    psf = [fit_psf_wavelength([make_result(exposure=EVIL, filter=EVIL)])]
+    provenance = {EVIL: {EVIL: [EVIL]}}
+    page = written(tmp_path, results, title=EVIL, psf=psf, provenance=provenance)
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.text.count("<script>alert(1)</script>") > 10
+
+
+@given(text=st.text(min_size=1))
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_text_survives(tmp_path, no_matplotlib, text):
+    results = [make_result(name=text, exposure=text, filter=text), failed_result(text, "x", text)]
+    page = written(tmp_path, results, title=text, provenance={text: text})
+    assert len(page.rows) == 3
+    if text.isascii() and text.isprintable():
+        assert page.rows[1][0] == text
+
+
+def test_names_that_are_no_text_can_be_written(tmp_path, no_matplotlib):
+    page = written(tmp_path, [make_result(name="a\udcff.fits")])
+    assert page.rows[1][0] == "a?.fits"
+
+
+def test_colours_have_contrast_in_light_and_in_dark(tmp_path, no_matplotlib):
+    text = write_report(tmp_path / "a.html", [], title="x").read_text("utf-8")
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", part))
+        for part in text.split("prefers-color-scheme: dark")
+    )
+
+    def luminance(color):
+        channels = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        curved = ((channels + 0.055) / 1.055) ** 2.4
+        return np.where(channels <= 0.04045, channels / 12.92, curved) @ (0.2126, 0.7152, 0.0722)
+
+    pairs = [(ink, page) for ink in ("ink", "soft", "link") for page in ("page", "panel")]
+    pairs += [(word, f"{word}-tint") for word in ("good", "check", "failed")]
+    for colors in (light, dark):
+        for ink, page in pairs:
+            high, low = sorted((luminance(colors[ink]), luminance(colors[page])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, page)
+    assert light.keys() == dark.keys()
+
+
+# -------------------------------------------------------------------------------------- figures
+
+
+def embedded(page):
+    return [base64.b64decode(source.partition("base64,")[2]) for source in page.sources]
+
+
+def test_figure_files_become_part_of_the_page(tmp_path, no_matplotlib):
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "b.svg").write_text("<svg xmlns='x'/>")
+    results = [make_result(name="a"), make_result(name="b")]
+    figures = {("a", "F775W"): tmp_path / "a.png", ("b", "F775W"): str(tmp_path / "b.svg")}
+    page = written(tmp_path, results, figures=figures)
+    assert embedded(page) == [PNG, b"<svg xmlns='x'/>"]
+    assert page.sources[1].startswith("data:image/svg+xml;base64,")
+    assert "a F775W" in page.alts[0]
+
+
+def test_figure_of_the_psf_can_be_given(tmp_path, no_matplotlib):
+    (tmp_path / "a.png").write_bytes(PNG)
+    results = exposure_results()
+    figures = {("exp01", "PSF"): tmp_path / "a.png"}
+    page = written(tmp_path, results, psf=[fit_psf_wavelength(results)], figures=figures)
+    assert embedded(page) == [PNG]
+    assert "against wavelength" in page.alts[0]
+
+
+def test_figure_objects_become_part_of_the_page(tmp_path):
+    pytest.importorskip("matplotlib")
+    from muse_imphot.plots import plot_summary
+
+    figures = {("a", "F775W"): plot_summary([])}
+    page = written(tmp_path, [make_result(name="a")], figures=figures)
+    (data,) = embedded(page)
+    assert data.startswith(b"\x89PNG")
+
+
+def test_missing_figure_is_said_and_does_not_end_the_report(tmp_path, no_matplotlib, caplog):
+    figures = {("a", "F775W"): tmp_path / "gone<1>.png"}
+    page = written(tmp_path, [make_result(name="a")], figures=figures)
+    assert "The figure gone<1>.png could not be read." in page.text
+    assert "gone<1>.png: the figure is left out of the report" in caplog.text
+
+
+def test_beyond_the_limit_figures_are_linked_and_flagged_ones_come_first(tmp_path, no_matplotlib):
+    folder = tmp_path / "my figures"
+    folder.mkdir()
+    results = [make_result(name=f"e{i}", exposure=f"e{i}") for i in range(4)]
+    results[2].flags = FitFlags.AT_BOUND
+    figures = {}
+    for result in results:
+        path = folder / f"{result.name}?.png"
+        path.write_bytes(PNG + result.name.encode())
+        figures[result.name, result.filter] = path
+    page = written(tmp_path, results, figures=figures, embed_limit=2.5 * len(PNG))
+    assert [data[-2:] for data in embedded(page)] == [b"e0", b"e2"]
+    links = [unquote(link) for link in page.links if not link.startswith("#")]
+    assert links == ["my figures/e1?.png", "my figures/e3?.png"]
+
+
+def test_report_is_written_without_matplotlib(tmp_path, no_matplotlib):
+    results = exposure_results("a") + exposure_results("b")
+    results[0].images = make_images((20, 20))
+    page = written(tmp_path, results, psf=[fit_psf_wavelength(results[:4])])
+    assert not page.sources
+    assert "All 8 fits are good." in page.text
+
+
+# ------------------------------------------------------------------------------ tables and files
+
+
+def test_report_of_a_table_is_that_of_its_results(tmp_path, no_matplotlib):
+    results = exposure_results("a") + [failed_result("b", "F606W", "no overlap & more")]
+    results[1].flags = FitFlags.AT_BOUND | FitFlags.OUTLIERS_MASKED
+    results += [FittedStarPhotometry(name="s", filter="F606W", fwhm=FittedValue(0.6, 0.01))]
+    write_results(results, tmp_path / "results.ecsv")
+    expected = written(tmp_path, results)
+    found = written(tmp_path, read_results(tmp_path / "results.ecsv"))
+    assert found.rows == expected.rows
+    assert found.text.split("Made by")[0] == expected.text.split("Made by")[0]
+
+
+def test_existing_report_is_kept(tmp_path, no_matplotlib):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(OutputError, match=r"report\.html.*exists already"):
+        write_report(path, [make_result()], title="x")
+    assert path.read_text() == "old"
+    assert write_report(path, [make_result()], title="x", overwrite=True) == path
+    assert "The fit is good." in read(path).text
+
+
+def test_failing_report_leaves_no_file(tmp_path):
+    pytest.importorskip("matplotlib")
+
+    class Broken:
+        def savefig(self, *args, **options):
+            raise RuntimeError("cannot draw")
+
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    figures = {("a", "F775W"): Broken()}
+    with pytest.raises(RuntimeError, match="cannot draw"):
+        write_report(path, [make_result(name="a")], title="x", figures=figures, overwrite=True)
+    assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text() == "old"
+
+
+def test_results_may_be_an_iterator(tmp_path, no_matplotlib):
+    page = written(tmp_path, iter(exposure_results()), psf=iter([]))
+    assert "All 4 fits are good." in page.text
