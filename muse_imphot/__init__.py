@@ -22,10 +22,11 @@ _PUBLIC = {
     "Template": "template",
     "UserError": "exceptions",
     "WorkerError": "exceptions",
+    "apply_corrections": "corrections",
     "fit_image_photometry": "photometry",
     "run": "pipeline",
 }
-_MODULES = ("models",)
+_MODULES = ("ds9regions", "models")
 
 __all__ = sorted([*_PUBLIC, *_MODULES, "__version__"])
 

@@ -10,12 +10,13 @@ import warnings
 
 import numpy as np
 from astropy import units as u
+from astropy.table import QTable
 
 from .exceptions import FitQualityWarning
 from .fitting import FitOptions, fit_image
-from .fitting.gates import SERIOUS, judge
+from .fitting.gates import SCORE_LIMIT, SERIOUS, judge
 from .io import read_hst_image, read_muse_image, source_name
-from .masks import faint_pixels, pixel_mask
+from .masks import MaskMaker, faint_pixels
 from .models import EXTRA_TERMS
 from .models.pixel import optical_fwhm
 from .results import FitImages, FittedImagePhotometry, FittedValue, sky_offsets
@@ -200,40 +201,30 @@ def load_template(
 
 
 def _exclusion(muse, template, regions, star, segment, extramask):
-    """Return the function that says which pixels to leave out; None if none are."""
-    masks = pixel_mask(
-        muse.data.shape, muse.wcs, regions=regions, star=star, extramask=extramask, header=muse.meta
-    )
-    if not masks.reasons and not segment:
-        return None
-    return _Exclusion(muse, template, regions, star, segment, extramask)
-
-
-class _Exclusion:
     """
-    The pixels to leave out, as a function of the pointing error.
+    Return the function that says which pixels to leave out at an offset; None if none are.
 
     Masks given on the sky belong to the HST image, whose coordinates are trusted, and move with the
     offset; masks given in MUSE pixels stay.
     """
+    maker = MaskMaker(
+        muse.data.shape, muse.wcs, regions=regions, star=star, extramask=extramask, header=muse.meta
+    )
+    first = maker.at()
+    for line in first.describe():
+        log.info("left out: %s", line)
+    if not first.reasons and not segment:
+        return None
+    faint = faint_pixels(template.on_muse_grid().data) if segment else None
 
-    def __init__(self, muse, template, regions, star, segment, extramask):
-        self._options = {"regions": regions, "star": star, "extramask": extramask}
-        self._muse = muse
-        self._faint = faint_pixels(template.on_muse_grid().data) if segment else None
-
-    def __call__(self, shift):
+    def exclude(shift):
         dy, dx = shift
-        muse = self._muse
-        mask = pixel_mask(
-            muse.data.shape, muse.wcs, offset=(dx, dy), header=muse.meta, **self._options
-        )
-        for line in mask.describe():
-            log.debug("left out: %s", line)
-        if self._faint is None:
-            return mask.excluded
-        moved = np.roll(self._faint, (round(dy), round(dx)), axis=(0, 1))
-        return mask.excluded | moved
+        excluded = maker.at((dx, dy)).excluded
+        if faint is None:
+            return excluded
+        return excluded | np.roll(faint, (round(dy), round(dx)), axis=(0, 1))
+
+    return exclude
 
 
 def _plain(value, unit=u.dimensionless_unscaled):
@@ -259,8 +250,8 @@ def _result(fit, muse, template, name):
     values = {
         key: FittedValue(value, stdev.get(key), fixed=key not in fit.free)
         for key, value in fit.values.items()
-        if key not in EXTRA_TERMS
     }
+    extra = {key: values.pop(key) for key in EXTRA_TERMS}
     dra, ddec = sky_offsets(
         muse.wcs, muse.data.shape, values["dx"], values["dy"], _block(fit, ("dx", "dy"))
     )
@@ -282,9 +273,23 @@ def _result(fit, muse, template, name):
         n_pixels=n_used,
         n_evaluations=fit.info.nfev,
         pivot=template.pivot,
+        extra={key: value for key, value in extra.items() if key in fit.free},
+        outliers=_outliers_on_sky(fit.outliers, muse.wcs),
         meta=_provenance(fit, template),
         images=_images(fit, muse, template),
     )
+
+
+def _outliers_on_sky(outliers, wcs):
+    """Return the sources that were left out as a table with their coordinates; None if none."""
+    if not outliers:
+        return None
+    table = QTable([dataclasses.asdict(outlier) for outlier in outliers])
+    sky = wcs.pixel_to_world(table["x"], table["y"]).icrs
+    table.add_columns([sky.ra, sky.dec], names=["ra", "dec"], indexes=[2, 2])
+    for name in ("dx", "dy", "radius"):
+        table[name].unit = u.arcsec
+    return table
 
 
 def _block(fit, names):
@@ -335,6 +340,17 @@ def _provenance(fit, template):
     }
     if fit.info.at_bound:
         meta["at_bound"] = list(fit.info.at_bound)
+    significant = {s.name: s for s in fit.scores if abs(s.significance) > SCORE_LIMIT}
+    if significant:
+        meta["missing_terms"] = {
+            name: {"estimate": float(s.estimate), "significance": float(s.significance)}
+            for name, s in significant.items()
+        }
+    if template.noise is not None:
+        meta["template_noise_share"] = fit.template_variance
+        if fit.info.correction is not None:
+            moved = dict(zip(fit.free, map(float, fit.info.correction)))
+            meta["template_noise_correction"] = moved
     if fit.guess is not None:
         meta["start_correlation"] = fit.guess.correlation
         meta["start_significance"] = fit.guess.significance

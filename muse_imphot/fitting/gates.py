@@ -7,7 +7,7 @@ import numpy as np
 
 from ..flags import FitFlags
 
-__all__ = ["SERIOUS", "judge"]
+__all__ = ["SCORE_LIMIT", "SERIOUS", "judge"]
 
 # Flags that make a warning: the numbers should not be used without a look.
 SERIOUS = (
@@ -32,6 +32,13 @@ _FEW_PIXELS = 400
 # A peak of the correlation of unrelated images stands out by three to five times the scatter.
 _WEAK_SIGNIFICANCE = 5.0
 _WEAK_RIVAL = 0.9
+
+# Terms that were not fitted, in units of their error. Among six of them in a few hundred images
+# chance reaches about 4.
+SCORE_LIMIT = 5.0
+
+# Share of the noise of the template in that of the residual.
+_LARGE_TEMPLATE_NOISE = 0.5
 
 _LARGE_FWHM_ERROR, _LARGE_BETA_ERROR = 0.1, 0.3
 
@@ -58,6 +65,9 @@ def judge(fit):
         FitFlags.PSF_UNCONSTRAINED: _psf_is_unconstrained(fit),
         FitFlags.VARIANCE_RESCALED: _variance_is_wrong(fit),
         FitFlags.STRUCTURED_RESIDUAL: _residual_is_structured(fit.noise),
+        FitFlags.OUTLIERS_MASKED: bool(fit.outliers),
+        FitFlags.MISSING_TERM: any(abs(s.significance) > SCORE_LIMIT for s in fit.scores),
+        FitFlags.TEMPLATE_NOISE: fit.template_variance > _LARGE_TEMPLATE_NOISE,
     }
     flags = FitFlags(0)
     for flag, raised in rules.items():

@@ -33,6 +33,9 @@ _COMPACT, _SHARP_FWHM = 0.8, 0.3
 
 _THRESHOLD = 5.0
 
+# Where the template shows nothing there are many more places for chance to strike.
+_UNEXPECTED_THRESHOLD = 6.5
+
 # A source must be that significant in the model, or there is nothing to be learnt from it.
 _MIN_SNR = 10.0
 
@@ -242,7 +245,7 @@ class _Field:
 
         power = norm * ndimage.gaussian_filter(weight, width / np.sqrt(2.0))
         height = np.divide(filtered(self.residual), power, out=np.zeros_like(power),
-                           where=power > 0.1 * power.max())  # fmt: skip
+                           where=power > 0.3 * power.max())  # fmt: skip
         height *= norm
         error = np.sqrt(norm / np.maximum(power, 1e-300))
         # Close to a source the model may be off by the usual fraction of it.
@@ -250,7 +253,7 @@ class _Field:
         value = height / np.hypot(error * np.sqrt(norm), 0.05 * near)
         top = np.abs(value) == ndimage.maximum_filter(np.abs(value), int(4 * width.max()) | 1)
         found = []
-        for y, x in zip(*np.nonzero(top & (np.abs(value) > _THRESHOLD) & self.used)):
+        for y, x in zip(*np.nonzero(top & (np.abs(value) > _UNEXPECTED_THRESHOLD) & self.used)):
             if any(np.hypot(s.x - x, s.y - y) < 4 * width.max() for s in sources):
                 continue
             kind = "brighter" if value[y, x] > 0 else "fainter"
@@ -296,8 +299,10 @@ def _stand_apart(sources, field):
     weights = 1.0 / (errors**2 + doubt**2)
     if len(sources) >= 3:
         centre = np.array([_weighted_median(v, w) for v, w in zip(values.T, weights.T)])
+        # The median of few or faint sources is itself uncertain.
+        errors = np.hypot(errors, np.sqrt(0.5 * np.pi / weights.sum(axis=0)))
     if len(sources) >= 5:
-        errors = np.hypot(own_errors, _scatter(values - centre, own_errors, weights, floors))
+        errors = np.hypot(errors, _scatter(values - centre, own_errors, weights, floors))
     pulls = (values - centre) / errors
     found = []
     for source, pull, value in zip(sources, pulls, values - centre):

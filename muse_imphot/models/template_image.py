@@ -200,7 +200,7 @@ class TemplateImage2D(Fittable2DModel):
             "bg": value,
             "bg_x": value / u.arcsec,
             "bg_y": value / u.arcsec,
-            **{name: u.arcsec for name in ("dx", "dy", "fwhm")},
+            **dict.fromkeys(("dx", "dy", "fwhm"), u.arcsec),
             "rotation": u.deg,
         }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import CCDData
 from scipy import fft, ndimage
 
@@ -50,8 +51,8 @@ class Template:
         Pivot wavelength of the filter (Angstrom).
     noise : `TemplateNoise` or None
         The noise of the HST image, in the unit of ``image``; None if it was not measured.
-    meta : dict
-        How it was made.
+    header : `~astropy.io.fits.Header`
+        What the header of the HST image says about the observation.
     """
 
     image: np.ndarray
@@ -66,7 +67,7 @@ class Template:
     filter_name: str = ""
     pivot: float = np.nan
     noise: TemplateNoise = None
-    meta: dict = field(default_factory=dict)
+    header: fits.Header = field(default_factory=fits.Header)
 
     @property
     def shape(self):
@@ -208,6 +209,5 @@ class Template:
         )
         data = convolver.unconvolved()
         mask = ~self.known_pixels()
-        return CCDData(
-            np.where(mask, 0.0, data), unit=self.unit, mask=mask, wcs=self.wcs, meta=dict(self.meta)
-        )
+        data = np.where(mask, 0.0, data)
+        return CCDData(data, unit=self.unit, mask=mask, wcs=self.wcs, meta=self.header.copy())

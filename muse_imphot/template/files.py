@@ -11,9 +11,11 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-from ..exceptions import InputFileError
-from ..io import atomic_path, muse_hdus, open_fits, sanitize_card, source_name
+from ..exceptions import GeometryError, InputFileError
+from ..io import atomic_path, celestial_wcs, muse_hdus, open_fits, sanitize_card
+from ..io.headers import merged_header
 from .core import Template
+from .geometry import same_pixels
 from .noise import TemplateNoise
 from .psf import HstPSF, LowPass
 
@@ -86,15 +88,20 @@ def read_template(path, muse):
     ------
     InputFileError
         If the file holds no template.
+    GeometryError
+        If it was made for another grid than that of the MUSE image.
     """
     with open_fits(path) as hdul:
         if _FINE not in hdul or _KNOWN not in hdul:
             raise InputFileError(path, f"has no {_FINE} and {_KNOWN} extensions: not a template")
         header = hdul[_FINE].header
+        observation = merged_header(hdul[0].header)
+        grid = celestial_wcs(hdul["DATA"].header, str(path))
         image = hdul[_FINE].data.astype(float)
         known = hdul[_KNOWN].data.astype(bool)
         noise = _read_noise(hdul)
     try:
+        _check_grid(path, known.shape, header["IMPMARG"], grid, muse)
         unit_factor = u.Unit(header["BUNIT"], format="fits").to(muse.unit)
         return Template(
             image=image * unit_factor,
@@ -109,10 +116,21 @@ def read_template(path, muse):
             filter_name=header["IMPFILT"],
             pivot=header.get("IMPPIV", np.nan),
             noise=None if noise is None else noise.scaled(unit_factor),
-            meta={"file": source_name(path)},
+            header=observation,
         )
     except KeyError as exc:
         raise InputFileError(path, f"the {_FINE} extension lacks a keyword: {exc}") from exc
+
+
+def _check_grid(path, padded, margin, wcs, muse):
+    """Raise GeometryError unless a template belongs to the grid of a MUSE image."""
+    shape = tuple(n - 2 * margin for n in padded)
+    if shape != muse.data.shape or not same_pixels(wcs, muse.wcs, shape):
+        raise GeometryError(
+            f"{path}: this template was made for another grid ({shape[0]} x {shape[1]} pixels) "
+            f"than that of the MUSE image ({muse.data.shape[0]} x {muse.data.shape[1]}); regrid "
+            "the HST image for this one (muse-imphot regrid), or give the HST image itself"
+        )
 
 
 def _noise_table(noise):

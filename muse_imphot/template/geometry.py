@@ -19,6 +19,7 @@ __all__ = [
     "pixel_area",
     "pixel_scales",
     "same_grid",
+    "same_pixels",
 ]
 
 
@@ -37,11 +38,30 @@ def same_grid(first, second, tolerance=0.01):
     -------
     aligned : bool
     """
-    if first.data.shape != second.data.shape:
-        return False
-    ny, nx = first.data.shape
+    shape = first.data.shape
+    return shape == second.data.shape and same_pixels(first.wcs, second.wcs, shape, tolerance)
+
+
+def same_pixels(first, second, shape, tolerance=0.01):
+    """
+    Whether the pixels of two grids have the same places on the sky.
+
+    Parameters
+    ----------
+    first, second : `~astropy.wcs.WCS`
+        Celestial WCS of the grids.
+    shape : tuple of int
+        Shape of both (ny, nx).
+    tolerance : float, optional
+        Largest distance between corresponding pixels, at the corners (pixels).
+
+    Returns
+    -------
+    same : bool
+    """
+    ny, nx = shape
     x, y = np.array([0.0, nx - 1, 0.0, nx - 1]), np.array([0.0, 0.0, ny - 1, ny - 1])
-    x2, y2 = pixel_to_pixel(first.wcs, second.wcs, x, y)
+    x2, y2 = pixel_to_pixel(first, second, x, y)
     return bool(np.all(np.hypot(x2 - x, y2 - y) < tolerance))
 
 

@@ -13,6 +13,7 @@ import logging
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.wcs.utils import pixel_to_pixel
 from scipy import fft, ndimage
@@ -41,6 +42,13 @@ FLUX_DENSITY = u.erg / u.s / u.cm**2 / u.AA
 # it passes everything that MUSE pixels carry (1.41 in the corners of the Fourier plane), and ends
 # where the grid with twice the resolution can still tell frequencies apart.
 _PASS, _STOP = 1.44, 2.52
+
+# Header cards of the HST image that its template keeps.
+_OBSERVATION = (
+    "OBJECT", "TARGNAME", "PROPOSID", "ROOTNAME", "INSTRUME", "DETECTOR", "FILTER", "FILTER1",
+    "FILTER2", "FILTNAM1", "FILTNAM2", "PHOTMODE", "PHOTFLAM", "PHOTPLAM", "PHOTBW", "EXPTIME",
+    "DATE-OBS", "MJD-OBS", "EXPSTART", "EXPEND",
+)  # fmt: skip
 
 # HST pixels coarser than this (arcsec) are refined before the interpolation, whose splines would
 # otherwise damp the highest frequencies.
@@ -121,11 +129,21 @@ def make_template(
         filter_name=info.filter_name,
         pivot=info.photplam,
         noise=noise,
-        meta={"filter": info.filter_name, "photflam": info.photflam, "photplam": info.photplam},
+        header=_observation(hst.meta),
     )
     covered = 100.0 * template.overlap
     log.info("template %s: HST covers %.1f %% of the image", info.filter_name, covered)
     return template
+
+
+def _observation(header):
+    """Return the cards of the HST header that say what was observed, and how."""
+    kept = fits.Header()
+    kept["TELESCOP"] = "HST"
+    for key in _OBSERVATION:
+        if key in header:
+            kept[key] = header[key]
+    return kept
 
 
 def _cut_out(hst, muse, padded, margin):
