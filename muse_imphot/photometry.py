@@ -17,17 +17,31 @@ from .fitting import FitOptions, fit_image
 from .fitting.gates import SCORE_LIMIT, SERIOUS, judge
 from .io import read_hst_image, read_muse_image, source_name
 from .masks import MaskMaker, faint_pixels
-from .models import EXTRA_TERMS
+from .models import EXTRA_TERMS, moffat_transform
 from .models.pixel import optical_fwhm
 from .results import FitImages, FittedImagePhotometry, FittedValue, sky_offsets
-from .template import HstPSF, Template, is_template_file, make_template, read_template
+from .template import (
+    HstPSF,
+    Template,
+    Turn,
+    is_template_file,
+    make_template,
+    read_template,
+)
 
-__all__ = ["fit_image_photometry", "load_template"]
+__all__ = ["TemplateSource", "fit_image_photometry", "load_template"]
 
 log = logging.getLogger(__name__)
 
 # Sky kept around the field for the wings of sources outside it, and for reading the HST image.
 _MARGIN = 5.0
+
+# The model takes rotations to first order, which is exact enough below this (degrees).
+_SMALL_ROTATION = 0.01
+_MAX_REFINEMENTS = 8
+
+# PSFs that pass more than this beyond 1.48 times the Nyquist frequency need a finer template.
+_SHARP = 5e-4
 
 
 def fit_image_photometry(
@@ -133,37 +147,59 @@ def fit_image_photometry(
     muse = read_muse_image(muse)
     fixed["bg"] = _plain(fix_bg, muse.unit)
     largest = max([max_offset, *(abs(v) for v in (*start, fixed["dx"], fixed["dy"]) if v)])
-    template = load_template(
+    source = TemplateSource(
         hst, muse, hst_unit=hst_unit, max_offset=largest, measure_noise=correct_template_noise
     )
-    if not correct_template_noise:
-        template = dataclasses.replace(template, noise=None)
-    template = _with_psf(template, _plain(hst_fwhm, u.arcsec), _plain(hst_beta))
-    fit = fit_image(
-        template,
-        muse.data,
-        None if muse.uncertainty is None else np.sqrt(muse.uncertainty.array),
-        ~muse.mask,
-        exclude=_exclusion(muse, template, regions, star, segment, extramask),
-        options=FitOptions(
-            fixed=fixed,
-            free=free,
-            start=start,
-            min_scale=min_scale,
-            max_offset=max_offset,
-            reject=reject,
-        ),
+    psf = _plain(hst_fwhm, u.arcsec), _plain(hst_beta)
+    template = _with_psf(source.make(), *psf)
+    exclude = _exclusion(muse, template, regions, star, segment, extramask)
+    options = FitOptions(
+        fixed=fixed,
+        free=free,
+        start=start,
+        min_scale=min_scale,
+        max_offset=max_offset,
+        reject=reject,
     )
+    sigma = None if muse.uncertainty is None else np.sqrt(muse.uncertainty.array)
+    fit = fit_image(template, muse.data, sigma, ~muse.mask, exclude=exclude, options=options)
+    for _ in range(_MAX_REFINEMENTS):
+        better = source.better(template, fit)
+        if better is None:
+            break
+        template = _with_psf(source.make(**better), *psf)
+        options = dataclasses.replace(options, start=(fit.values["dx"], fit.values["dy"]))
+        guess = fit.guess
+        fit = fit_image(template, muse.data, sigma, ~muse.mask, exclude=exclude, options=options)
+        fit.guess = guess
     result = _result(fit, muse, template, name)
     _warn(result)
     return result
 
 
-def load_template(
-    hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None, measure_noise=True
-):
+def load_template(hst, muse, **options):
     """
     Return the template for a MUSE image, from whatever is given as the HST image.
+
+    Parameters
+    ----------
+    hst : path-like, `~astropy.nddata.CCDData` or `Template`
+        An HST image, a template file, or a template.
+    muse : `~astropy.nddata.CCDData`
+        The MUSE image.
+    **options
+        As for `TemplateSource`.
+
+    Returns
+    -------
+    template : `Template`
+    """
+    return TemplateSource(hst, muse, **options).make()
+
+
+class TemplateSource:
+    """
+    Where the template of a fit comes from, and how to make a better one if the fit asks for it.
 
     Parameters
     ----------
@@ -178,26 +214,86 @@ def load_template(
     filter_info : `~muse_imphot.HstFilterInfo`, optional
         Filter and zero point, where the header does not have them.
     measure_noise : bool, optional
-        Whether to measure the noise of an HST image.
-
-    Returns
-    -------
-    template : `Template`
+        Whether to measure the noise of an HST image, or to use that of a template.
     """
-    if isinstance(hst, Template):
-        return hst
-    if isinstance(hst, str | os.PathLike) and is_template_file(hst):
-        return read_template(hst, muse)
-    around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
-    image = read_hst_image(hst, around=around, unit=hst_unit)
-    return make_template(
-        image,
-        muse,
-        filter_info=filter_info,
-        max_offset=max_offset,
-        margin=_MARGIN,
-        measure_noise=measure_noise,
-    )
+
+    def __init__(
+        self, hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None, measure_noise=True
+    ):
+        self._muse = muse
+        self._template = self._image = None
+        self._options = {
+            "filter_info": filter_info,
+            "max_offset": max_offset,
+            "margin": _MARGIN,
+            "measure_noise": measure_noise,
+        }
+        if isinstance(hst, Template):
+            self._template = hst
+        elif isinstance(hst, str | os.PathLike) and is_template_file(hst):
+            self._template = read_template(hst, muse)
+        else:
+            around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
+            self._image = read_hst_image(hst, around=around, unit=hst_unit)
+        if self._template is not None and not measure_noise:
+            self._template = dataclasses.replace(self._template, noise=None)
+
+    def make(self, **changes):
+        """
+        Make the template.
+
+        Parameters
+        ----------
+        **changes
+            ``oversample`` and ``turn`` of `~muse_imphot.template.make_template`.
+
+        Returns
+        -------
+        template : `Template`
+        """
+        if self._template is not None:
+            return self._template
+        return make_template(self._image, self._muse, **self._options, **changes)
+
+    def better(self, template, fit):
+        """
+        Say how the template should be made for the solution of a fit.
+
+        Parameters
+        ----------
+        template : `Template`
+            The template of the fit.
+        fit : `~muse_imphot.fitting.ImageFit`
+            The fit.
+
+        Returns
+        -------
+        changes : dict or None
+            What to give to `make`; None if the template is good enough, or cannot be made again.
+        """
+        turn, oversample = template.turn, template.oversample
+        if {"rotation", "magnification"} & set(fit.free):
+            found = Turn(fit.values["rotation"], fit.values["magnification"])
+            if abs(found.rotation - turn.rotation) > _SMALL_ROTATION or (
+                abs(found.magnification - turn.magnification) > np.radians(_SMALL_ROTATION)
+            ):
+                turn = found
+        psf = fit.values["fwhm"], fit.values["beta"]
+        # Beyond 1.48 times the Nyquist frequency of the pixels, a grid that is only twice as fine
+        # mixes frequencies up.
+        frequency = 1.48 * 0.5 / max(template.pixel_scale)
+        if oversample < 3 and moffat_transform([frequency], *psf)[0] > _SHARP:
+            oversample = 3
+        if (turn, oversample) == (template.turn, template.oversample):
+            return None
+        if self._image is None:
+            log.warning(
+                "the template was made before the fit, and cannot be adapted to a PSF of %.2f "
+                "arcsec or a rotation of %.2f deg; give the HST image itself",
+                psf[0], turn.rotation,
+            )  # fmt: skip
+            return None
+        return {"turn": turn, "oversample": oversample}
 
 
 def _exclusion(muse, template, regions, star, segment, extramask):

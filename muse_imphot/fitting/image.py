@@ -280,6 +280,9 @@ class _Run:
         info.nfev = self.evaluations
         values = dict(zip(self.model.param_names, (float(v) for v in self.model.parameters)))
         values["dx"], values["dy"] = setup.offset_of(self.model)
+        turn = self.template.turn
+        values["rotation"] += turn.rotation
+        values["magnification"] += turn.magnification * (1.0 + values["magnification"])
         # The exact values that were asked for, without the rounding of the shift.
         values.update(self.options.fixed)
         _check_scale(values["scale"], info.free, covariance)

@@ -187,7 +187,7 @@ class FitSetup:
         weights = self.weights
         if self.template.noise is not None:
             fitter.correction = TemplateNoiseCorrection(
-                self.template, weights**2, self.template.pixel_scale
+                self.template, weights**2, self.convolver.positions()
             )
         return fitter(model, x, y, self.data, weights=weights, inplace=True)
 

@@ -30,8 +30,8 @@ class TemplateNoiseCorrection:
         The template, with its noise.
     weight : 2D `~numpy.ndarray`
         Weights of the pixels (inverse variances, zero where a pixel is not fitted).
-    pixel_scale : tuple of float
-        Size of the pixels along y and x (arcsec).
+    positions : tuple of 2D `~numpy.ndarray`
+        Distances of the pixels from the centre along x and y (arcsec).
 
     Notes
     -----
@@ -47,7 +47,7 @@ class TemplateNoiseCorrection:
     1987, Measurement Error Models, section 1.2, for the linear case).
     """
 
-    def __init__(self, template, weight, pixel_scale):
+    def __init__(self, template, weight, positions):
         limit = template.low_pass.stop
         self._frequency = np.linspace(0.0, limit, _N_FREQUENCIES + 1)[1:]
         step = limit / _N_FREQUENCIES
@@ -55,9 +55,7 @@ class TemplateNoiseCorrection:
         usable = response * template.low_pass(self._frequency) > 0.02
         density = template.noise.power(self._frequency) / response**2
         self._density = np.where(usable, 2.0 * np.pi * self._frequency * step * density, 0.0)
-        ny, nx = weight.shape
-        v = ((np.arange(ny) - 0.5 * (ny - 1)) * pixel_scale[0])[:, None]
-        u = ((np.arange(nx) - 0.5 * (nx - 1)) * pixel_scale[1])[None, :]
+        u, v = positions
         self.weight = float(weight.sum())
         self._mean_u = float((weight * u).sum())
         self._mean_v = float((weight * v).sum())

@@ -46,6 +46,8 @@ class ConvolvedTemplate:
         cycles/arcsec. The PSF that is fitted replaces it.
     window : tuple of slice
         The pixels wanted (y, x) within the area, in pixels of the modelled image.
+    centre : tuple of float
+        Pixel of the window (y, x) about which the image may be turned; its middle by default.
     band : float
         Highest frequency kept, in units of the Nyquist frequency of the pixels; at most
         ``oversample``. What lies beyond 1 is folded back, as sampling does.
@@ -58,7 +60,16 @@ class ConvolvedTemplate:
     """
 
     def __init__(
-        self, image, oversample, pixel_scale, response, *, window=None, band=1.0, workers=1
+        self,
+        image,
+        oversample,
+        pixel_scale,
+        response,
+        *,
+        window=None,
+        centre=None,
+        band=1.0,
+        workers=1,
     ):
         if image.shape[0] % oversample or image.shape[1] % oversample:
             raise ValueError(
@@ -68,6 +79,7 @@ class ConvolvedTemplate:
         self.pixel_scale = tuple(float(s) for s in pixel_scale)
         self.window = window or (slice(0, self.area[0]), slice(0, self.area[1]))
         self.shape = tuple(len(range(*s.indices(n))) for s, n in zip(self.window, self.area))
+        self.centre = centre or tuple(0.5 * (n - 1) for n in self.shape)
         self.band = float(min(band, oversample))
         self.workers = workers
         self._set_frequencies()
@@ -147,7 +159,8 @@ class ConvolvedTemplate:
             mirrored = opposite[:, last : turn * n_x - first + 1]
             columns[:, first:] += np.conj(mirrored[:, ::-1])
             if top_x >= turn * n_x:
-                columns[:, : top_x - turn * n_x + 1] += spectrum[:, turn * n_x : top_x + 1]
+                width = min(top_x - turn * n_x, half) + 1
+                columns[:, :width] += spectrum[:, turn * n_x : turn * n_x + width]
         return columns
 
     def _images(self, spectra):
@@ -168,6 +181,21 @@ class ConvolvedTemplate:
         shift_y = np.exp(-2j * np.pi * self.fy * dy)
         shift_x = np.exp(-2j * np.pi * self.fx * dx)
         return self._spectrum * shift_y[:, None] * shift_x[None, :]
+
+    def positions(self):
+        """
+        Distances of the pixels of the window from the centre.
+
+        Returns
+        -------
+        u, v : 2D `~numpy.ndarray`
+            Along x and along y (arcsec).
+        """
+        along = [
+            (np.arange(n) - c) * s for n, c, s in zip(self.shape, self.centre, self.pixel_scale)
+        ]
+        v, u = np.broadcast_arrays(along[0][:, None], along[1][None, :])
+        return u, v
 
     def unconvolved(self):
         """

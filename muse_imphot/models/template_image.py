@@ -212,12 +212,7 @@ class _Position:
     """Some pixels of the template, and their distance from its centre."""
 
     def __init__(self, template, x, y):
-        ny, nx = template.shape
-        scale_y, scale_x = template.pixel_scale
-        self.centred = np.broadcast_arrays(
-            (np.arange(nx) - 0.5 * (nx - 1))[None, :] * scale_x,
-            (np.arange(ny) - 0.5 * (ny - 1))[:, None] * scale_y,
-        )
+        self.centred = template.positions()
         self.shape = x.shape
         self._all = x.shape == template.shape and x[0, 0] == 0 and y[0, 0] == 0
         if not self._all:

@@ -3,7 +3,7 @@
 
 from .core import Template
 from .files import is_template_file, read_template, write_template
-from .geometry import same_grid
+from .geometry import Turn, same_grid
 from .noise import TemplateNoise, measure_template_noise
 from .psf import HstPSF, LowPass
 from .regrid import make_template
@@ -13,6 +13,7 @@ __all__ = [
     "LowPass",
     "Template",
     "TemplateNoise",
+    "Turn",
     "is_template_file",
     "make_template",
     "measure_template_noise",

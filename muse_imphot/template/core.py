@@ -11,6 +11,7 @@ from scipy import fft, ndimage
 
 from ..exceptions import GeometryError
 from ..models import ConvolvedTemplate
+from .geometry import Turn
 from .noise import TemplateNoise
 from .psf import HstPSF, LowPass
 
@@ -51,6 +52,8 @@ class Template:
         Pivot wavelength of the filter (Angstrom).
     noise : `TemplateNoise` or None
         The noise of the HST image, in the unit of ``image``; None if it was not measured.
+    turn : `~muse_imphot.template.geometry.Turn`
+        Rotation and magnification of the MUSE image that were taken into account.
     header : `~astropy.io.fits.Header`
         What the header of the HST image says about the observation.
     """
@@ -67,6 +70,7 @@ class Template:
     filter_name: str = ""
     pivot: float = np.nan
     noise: TemplateNoise = None
+    turn: Turn = Turn()
     header: fits.Header = field(default_factory=fits.Header)
 
     @property
@@ -127,13 +131,15 @@ class Template:
             windows.append(slice(first, first + n_pixels))
         q = self.oversample
         rows, columns = (slice(q * a, q * (a + n)) for a, n in zip(starts, sizes))
-        area = self.image[rows, columns]
+        # The centre of the MUSE image, about which it may be turned.
+        centre = tuple(0.5 * (n - 1) - part.start for n, part in zip(self.shape, region))
         return ConvolvedTemplate(
-            area,
+            self.image[rows, columns],
             q,
             self.pixel_scale,
             self.response,
             window=tuple(windows),
+            centre=centre,
             band=band,
             workers=workers,
         )

@@ -3,6 +3,8 @@
 Pixels on the sky: scales, areas, grids, and whether two images meet.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -12,6 +14,7 @@ from astropy.wcs.utils import pixel_to_pixel
 from ..exceptions import GeometryError
 
 __all__ = [
+    "Turn",
     "finer_wcs",
     "grid_wcs",
     "image_centre",
@@ -130,17 +133,72 @@ def _finer_sip(sip, crpix, factor):
     return Sip(*(rescale(m) for m in (sip.a, sip.b, sip.ap, sip.bp)), crpix)
 
 
-def grid_wcs(wcs, margin, oversample):
-    """Return the WCS of the template grid: larger by ``margin`` pixels, and finer."""
+def grid_wcs(wcs, shape, margin, oversample, turn=None):
+    """
+    Return the WCS of the template grid: larger than the MUSE grid, finer, and perhaps turned.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        WCS of the MUSE image.
+    shape : tuple of int
+        Shape of the MUSE image (ny, nx).
+    margin : int
+        Margin on every side (MUSE pixels).
+    oversample : int
+        How many times finer the grid is.
+    turn : `Turn`, optional
+        Rotation and magnification of the MUSE image relative to the sky, about its centre.
+
+    Returns
+    -------
+    grid : `~astropy.wcs.WCS`
+    """
     grid = wcs.deepcopy()
+    crpix = wcs.wcs.crpix
+    if turn:
+        # A pixel at c + M^-1 (p - c) shows the sky of pixel p of a grid that is not turned.
+        matrix = turn.matrix
+        centre = (np.array(shape[::-1]) + 1.0) / 2.0
+        crpix = centre + np.linalg.solve(matrix, crpix - centre)
+        if grid.wcs.has_cd():
+            grid.wcs.cd = grid.wcs.cd @ matrix
+        else:
+            grid.wcs.pc = grid.wcs.get_pc() @ matrix
     # In 0-based pixels, the centre of MUSE pixel i is at q (i + margin) + (q - 1) / 2.
-    crpix = (wcs.wcs.crpix - 1.0 + margin) * oversample + 0.5 * (oversample - 1) + 1.0
-    grid.wcs.crpix = crpix
+    grid.wcs.crpix = (crpix - 1.0 + margin) * oversample + 0.5 * (oversample - 1) + 1.0
     if grid.wcs.has_cd():
-        grid.wcs.cd = wcs.wcs.cd / oversample
+        grid.wcs.cd = grid.wcs.cd / oversample
     else:
-        grid.wcs.cdelt = wcs.wcs.cdelt / oversample
+        grid.wcs.cdelt = grid.wcs.cdelt / oversample
     if wcs.sip is not None:
-        grid.sip = _finer_sip(wcs.sip, crpix, oversample)
+        grid.sip = _finer_sip(wcs.sip, grid.wcs.crpix, oversample)
     grid.wcs.set()
     return grid
+
+
+@dataclass(frozen=True)
+class Turn:
+    """
+    How the MUSE image is turned and stretched relative to its WCS, about its centre.
+
+    Parameters
+    ----------
+    rotation : float
+        Angle from +x towards +y (degrees).
+    magnification : float
+        Size of features relative to what the WCS says, minus 1.
+    """
+
+    rotation: float = 0.0
+    magnification: float = 0.0
+
+    def __bool__(self):
+        return bool(self.rotation or self.magnification)
+
+    @property
+    def matrix(self):
+        """The matrix that leads from a pixel to the one at which its sky would be unturned."""
+        angle = np.radians(self.rotation)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        return np.array([[cosine, sine], [-sine, cosine]]) / (1.0 + self.magnification)

@@ -22,6 +22,7 @@ from ..bandpass import HstFilterInfo
 from ..exceptions import HeaderError
 from .core import Template
 from .geometry import (
+    Turn,
     finer_wcs,
     grid_wcs,
     image_centre,
@@ -64,6 +65,7 @@ def make_template(
     margin=5.0,
     psf=None,
     oversample=2,
+    turn=None,
     measure_noise=False,
 ):
     """
@@ -86,6 +88,8 @@ def make_template(
         PSF of the HST image.
     oversample : int, optional
         How many times finer than the MUSE pixels the template is.
+    turn : `Turn`, optional
+        Rotation and magnification of the MUSE image that are known already.
     measure_noise : bool, optional
         Whether to measure the noise of the HST image in its empty sky.
 
@@ -107,7 +111,10 @@ def make_template(
     cutout = _cut_out(hst, muse, padded, n_margin)
     low_pass = _choose_filter(scale, cutout.wcs, cutout.data.shape, oversample)
     smooth, smooth_wcs = _low_pass(cutout, low_pass)
-    image, known = _regrid(smooth, smooth_wcs, cutout, muse.wcs, padded, n_margin, oversample)
+    grids = [
+        grid_wcs(muse.wcs, muse.data.shape, n_margin, q, turn) for q in (oversample, 1)
+    ]
+    image, known = _regrid(smooth, smooth_wcs, cutout, grids, padded, oversample)
     factor = _flux_factor(cutout, muse, info)
     image *= factor
     if not known.any():
@@ -129,6 +136,7 @@ def make_template(
         filter_name=info.filter_name,
         pivot=info.photplam,
         noise=noise,
+        turn=turn or Turn(),
         header=_observation(hst.meta),
     )
     covered = 100.0 * template.overlap
@@ -239,14 +247,18 @@ def _extend(spectrum, factor):
     return larger
 
 
-def _regrid(smooth, smooth_wcs, cutout, muse_wcs, padded, margin, oversample):
-    """Return the smooth HST image on the fine grid, and where HST is known, in MUSE pixels."""
+def _regrid(smooth, smooth_wcs, cutout, grids, padded, oversample):
+    """
+    Return the smooth HST image on the fine grid, and where HST is known, in MUSE pixels.
+
+    ``grids`` are the WCS of the fine grid and of that of the MUSE pixels, margins included.
+    """
     from reproject import reproject_interp
 
     fine_shape = tuple(oversample * n for n in padded)
     image, _ = reproject_interp(
         (smooth, smooth_wcs),
-        grid_wcs(muse_wcs, margin, oversample),
+        grids[0],
         shape_out=fine_shape,
         # Quintic splines: with cubic ones, images of the sources' high frequencies move stars by
         # some 1e-5 arcsec.
@@ -260,7 +272,7 @@ def _regrid(smooth, smooth_wcs, cutout, muse_wcs, padded, margin, oversample):
     if cutout.mask.any():
         good, _ = reproject_interp(
             ((~cutout.mask).astype(float), cutout.wcs),
-            grid_wcs(muse_wcs, margin, 1),
+            grids[1],
             shape_out=padded,
             order="bilinear",
             roundtrip_coords=False,
