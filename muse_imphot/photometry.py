@@ -12,7 +12,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from .exceptions import FitQualityWarning
+from .exceptions import FitQualityWarning, UserError
 from .fitting import FitOptions, fit_image
 from .fitting.gates import SCORE_LIMIT, SERIOUS, judge
 from .io import read_hst_image, read_muse_image, source_name
@@ -135,22 +135,28 @@ def fit_image_photometry(
     >>> print(result.fwhm, result.dx, result.dy)  # doctest: +SKIP
     """
     fixed = {
-        "scale": _plain(fix_scale),
-        "bg": fix_bg,
-        "dx": _plain(fix_dx, u.arcsec),
-        "dy": _plain(fix_dy, u.arcsec),
-        "fwhm": _plain(fix_fwhm, u.arcsec),
-        "beta": _plain(fix_beta),
+        "scale": _number("fix_scale", fix_scale, above=0.0),
+        "dx": _number("fix_dx", fix_dx, u.arcsec),
+        "dy": _number("fix_dy", fix_dy, u.arcsec),
+        "fwhm": _number("fix_fwhm", fix_fwhm, u.arcsec, above=0.0),
+        "beta": _number("fix_beta", fix_beta, above=1.0),
     }
-    start = _plain(init_dx, u.arcsec), _plain(init_dy, u.arcsec)
+    start = _number("init_dx", init_dx, u.arcsec), _number("init_dy", init_dy, u.arcsec)
+    psf = (
+        _number("hst_fwhm", hst_fwhm, u.arcsec, above=0.0),
+        _number("hst_beta", hst_beta, above=1.0),
+    )
+    max_offset = _number("max_offset", max_offset, u.arcsec, above=0.0)
+    min_scale = _number("min_scale", min_scale)
     name = name or source_name(muse)
     muse = read_muse_image(muse)
-    fixed["bg"] = _plain(fix_bg, muse.unit)
+    fixed["bg"] = _number("fix_bg", fix_bg, muse.unit)
+    if all(value is not None for value in fixed.values()) and not free:
+        raise UserError("all parameters are fixed (fix_scale, ...): nothing is left to fit")
     largest = max([max_offset, *(abs(v) for v in (*start, fixed["dx"], fixed["dy"]) if v)])
     source = TemplateSource(
         hst, muse, hst_unit=hst_unit, max_offset=largest, measure_noise=correct_template_noise
     )
-    psf = _plain(hst_fwhm, u.arcsec), _plain(hst_beta)
     template = _with_psf(source.make(), *psf)
     exclude = _exclusion(muse, template, regions, star, segment, extramask)
     options = FitOptions(
@@ -229,7 +235,7 @@ class TemplateSource:
             "measure_noise": measure_noise,
         }
         if isinstance(hst, Template):
-            self._template = hst
+            self._template = hst.for_image(muse)
         elif isinstance(hst, str | os.PathLike) and is_template_file(hst):
             self._template = read_template(hst, muse)
         else:
@@ -323,11 +329,19 @@ def _exclusion(muse, template, regions, star, segment, extramask):
     return exclude
 
 
-def _plain(value, unit=u.dimensionless_unscaled):
-    """Return a float from a float or a quantity; None stays None."""
+def _number(name, value, unit=u.dimensionless_unscaled, above=-np.inf):
+    """Return an option as a float in a unit; None stays None."""
     if value is None:
         return None
-    return float(value.to_value(unit)) if isinstance(value, u.Quantity) else float(value)
+    try:
+        number = float(value.to_value(unit) if isinstance(value, u.Quantity) else value)
+    except (TypeError, ValueError, u.UnitConversionError) as exc:
+        wanted = f"a number in {unit}" if unit != u.dimensionless_unscaled else "a plain number"
+        raise UserError(f"{name}: {value!r} was given; {wanted} is needed") from exc
+    if not np.isfinite(number) or number <= above:
+        limit = f" above {above:g}" if np.isfinite(above) else ""
+        raise UserError(f"{name}: {number:g} was given; a finite number{limit} is needed")
+    return number
 
 
 def _with_psf(template, fwhm, beta):

@@ -326,7 +326,8 @@ def _check_scale(scale, free, covariance):
         return
     row = free.index("scale")
     error = np.sqrt(covariance[row, row])
-    if np.isfinite(error) and scale < 3.0 * error:
+    # At a scale of zero nothing else matters, and nothing has an error.
+    if scale <= 0 or (np.isfinite(error) and scale < 3.0 * error):
         raise FitError(
             f"the MUSE image shows nothing of the HST image: scale {scale:.3g} +- {error:.2g}; "
             "check that both show the same sky, and the masks"

@@ -319,24 +319,36 @@ def _bounds_array(bounds):
 
 
 def _bounded_step(point, bounds, damping):
-    """Return the damped step, with parameters at a bound held if they would leave it."""
-    low, high = bounds
-    held = np.zeros(len(point.values), dtype=bool)
-    for _ in range(len(point.values) + 1):
-        step = np.zeros(len(point.values))
+    """
+    Return the damped step to the minimum of the quadratic model within the bounds.
+
+    The active set is found by holding the parameters that would leave their bounds, and letting go
+    those that the slope would bring back.
+    """
+    low, high = (limit - point.values for limit in bounds)
+    scale = np.sqrt(np.maximum(np.diag(point.normal), np.finfo(float).tiny))
+    matrix = point.normal / np.outer(scale, scale)
+    matrix[np.diag_indices_from(matrix)] *= 1.0 + damping
+    slope, low, high = point.gradient / scale, low * scale, high * scale
+    step = np.zeros(len(scale))
+    held = np.zeros(len(scale), dtype=bool)
+    for _ in range(5 * len(scale)):
         free = ~held
-        if not free.any():
+        if free.any():
+            remaining = slope[free] - matrix[np.ix_(free, held)] @ step[held]
+            step[free] = _solve_symmetric(matrix[np.ix_(free, free)], remaining)
+        leaves = free & ((step < low) | (step > high))
+        if leaves.any():
+            step = np.clip(step, low, high)
+            held |= leaves
+            continue
+        rest = slope - matrix @ step
+        inward = held & (((step <= low) & (rest > 0)) | ((step >= high) & (rest < 0)))
+        inward &= high > low
+        if not inward.any():
             break
-        matrix = point.normal[np.ix_(free, free)].copy()
-        scale = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
-        matrix /= np.outer(scale, scale)
-        matrix[np.diag_indices_from(matrix)] *= 1.0 + damping
-        step[free] = _solve_symmetric(matrix, point.gradient[free] / scale) / scale
-        outward = ((point.values <= low) & (step < 0)) | ((point.values >= high) & (step > 0))
-        if not np.any(outward & free):
-            break
-        held |= outward
-    return step
+        held[np.argmax(np.where(inward, np.abs(rest), -1.0))] = False
+    return step / scale
 
 
 def _solve_symmetric(matrix, vector):

@@ -59,7 +59,9 @@ def _matern(x, nu):
     xi = x[inside]
     # In logarithms, because Gamma(nu) and K_nu overflow for large nu long before their ratio does.
     log_value = nu * np.log(xi / 2.0) + np.log(special.kve(nu, xi)) - xi
-    result[inside] = np.exp(log_value - special.gammaln(nu) + np.log(2.0))
+    value = np.exp(log_value - special.gammaln(nu) + np.log(2.0))
+    # Where K_nu itself overflows, the argument is so small that its limit is reached.
+    result[inside] = np.where(np.isfinite(value), value, 1.0)
     return result
 
 
@@ -70,7 +72,8 @@ def _matern_slope(x, nu):
     inside = x > 0
     xi = x[inside]
     log_value = nu * np.log(xi / 2.0) + np.log(special.kve(nu - 1.0, xi)) - xi
-    result[inside] = -xi * np.exp(log_value - special.gammaln(nu) + np.log(2.0))
+    value = xi * np.exp(log_value - special.gammaln(nu) + np.log(2.0))
+    result[inside] = -np.where(np.isfinite(value), value, 0.0)
     return result
 
 

@@ -214,9 +214,15 @@ class _Position:
     def __init__(self, template, x, y):
         self.centred = template.positions()
         self.shape = x.shape
-        self._all = x.shape == template.shape and x[0, 0] == 0 and y[0, 0] == 0
+        self._all = x.shape == template.shape and self._is_grid(x, y)
         if not self._all:
             self._index = self._check(template.shape, x, y)
+
+    @staticmethod
+    def _is_grid(x, y):
+        """Whether the positions are all the pixels, in their order."""
+        ny, nx = x.shape
+        return bool(np.all(x == np.arange(nx)) and np.all(y == np.arange(ny)[:, None]))
 
     @staticmethod
     def _check(shape, x, y):

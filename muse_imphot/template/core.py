@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The template: the sky as HST saw it, on a grid aligned with the pixels of a MUSE image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy import units as u
@@ -9,9 +9,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from scipy import fft, ndimage
 
-from ..exceptions import GeometryError
+from ..exceptions import GeometryError, HeaderError
 from ..models import ConvolvedTemplate
-from .geometry import Turn
+from .geometry import Turn, same_pixels
 from .noise import TemplateNoise
 from .psf import HstPSF, LowPass
 
@@ -84,6 +84,45 @@ class Template:
         m = self.margin
         inner = self.known[m : self.known.shape[0] - m, m : self.known.shape[1] - m]
         return float(inner.mean())
+
+    def for_image(self, muse):
+        """
+        The template in the unit of a MUSE image, on whose grid it has to be.
+
+        Parameters
+        ----------
+        muse : `~astropy.nddata.CCDData`
+            The MUSE image.
+
+        Returns
+        -------
+        template : `Template`
+
+        Raises
+        ------
+        GeometryError
+            If the template was made for another grid.
+        HeaderError
+            If the units cannot be converted.
+        """
+        shape = muse.data.shape
+        if self.shape != shape or not same_pixels(self.wcs, muse.wcs, shape):
+            raise GeometryError(
+                f"the template was made for another grid ({self.shape[0]} x {self.shape[1]} "
+                f"pixels) than that of the MUSE image ({shape[0]} x {shape[1]}); make one for this "
+                "image, or give the HST image itself"
+            )
+        if self.unit == muse.unit:
+            return self
+        try:
+            factor = self.unit.to(muse.unit)
+        except u.UnitConversionError as exc:
+            raise HeaderError(
+                f"the unit of the template, {self.unit}, cannot be converted into that of the "
+                f"MUSE image, {muse.unit}"
+            ) from exc
+        noise = None if self.noise is None else self.noise.scaled(factor)
+        return replace(self, image=self.image * factor, noise=noise, unit=muse.unit)
 
     def response(self, fy, fx):
         """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from ..exceptions import UserError
 from ..models import moffat_transform
 
-__all__ = ["HstPSF", "LowPass"]
+__all__ = ["HstPSF", "LowPass", "closest_moffat"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class HstPSF:
     beta : float
         Moffat exponent.
 
+    Raises
+    ------
+    UserError
+        If the FWHM is not positive, or beta not above 1.
+
     Notes
     -----
     The defaults are those that fit stars of the Hubble Ultra Deep Field at 0.03 arcsec pixels.
@@ -32,6 +38,34 @@ class HstPSF:
 
     fwhm: float = 0.085
     beta: float = 1.6
+
+    def __post_init__(self):
+        if not 0 < self.fwhm < np.inf:
+            raise UserError(
+                f"HST PSF: the FWHM is {self.fwhm}; a positive number of arcsec is needed"
+            )
+        if not 1 < self.beta < np.inf:
+            raise UserError(f"HST PSF: beta is {self.beta}; a number larger than 1 is needed")
+
+    @property
+    def moffat(self):
+        """The Moffat itself, as `ImagePSF` gives the one that is closest."""
+        return self
+
+    def turned(self, matrix):
+        """
+        The PSF in other axes: a round one is the same in all of them.
+
+        Parameters
+        ----------
+        matrix : array_like
+            What `frame_matrix` returns.
+
+        Returns
+        -------
+        psf : `HstPSF`
+        """
+        return self
 
     def transform(self, fy, fx):
         """
@@ -83,3 +117,49 @@ class LowPass:
         """Return the response at radial frequencies (cycles/arcsec)."""
         ramp = np.clip((frequency - self.start) / (self.stop - self.start), 0.0, 1.0)
         return 0.5 * (1.0 + np.cos(np.pi * ramp))
+
+
+def closest_moffat(frequency, transform):
+    """
+    The Moffat whose transform is closest to a given one.
+
+    Parameters
+    ----------
+    frequency : 1D array_like
+        Radial frequencies (cycles/arcsec).
+    transform : 1D array_like
+        The transform there.
+
+    Returns
+    -------
+    psf : `HstPSF`
+        The Moffat.
+    factor : float
+        Factor by which its transform is to be multiplied: above 1 if ``transform`` is that of an
+        image that misses wings of the PSF.
+
+    Raises
+    ------
+    UserError
+        If no Moffat comes anywhere near.
+    """
+    from scipy.optimize import least_squares
+
+    frequency = np.asarray(frequency, dtype=float)
+
+    def moffat(parameters):
+        return moffat_transform(frequency, np.exp(parameters[0]), 1.0 + np.exp(parameters[1]))
+
+    def factor_of(model):
+        return (model @ transform) / (model @ model)
+
+    def difference(parameters):
+        model = moffat(parameters)
+        return factor_of(model) * model - transform
+
+    bounds = np.log([[0.005, 0.02], [3.0, 49.0]])
+    fit = least_squares(difference, np.log([0.1, 0.8]), bounds=bounds, xtol=1e-10, ftol=1e-12)
+    factor = factor_of(moffat(fit.x))
+    if not (np.isfinite(fit.cost) and factor > 0):
+        raise UserError("HST PSF: it is so unlike a PSF that no Moffat comes near it")
+    return HstPSF(float(np.exp(fit.x[0])), float(1.0 + np.exp(fit.x[1]))), float(factor)

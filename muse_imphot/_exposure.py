@@ -1,0 +1,315 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+One exposure of a run: its images, templates, fits and figures.
+
+It is the task that worker processes are given. An exception concerns one filter only; it becomes a
+result that says why there is no fit.
+"""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+
+from ._outputs import make_folder, safe_name
+from .bandpass import HstFilterInfo, load_bandpass
+from .exceptions import HeaderError, InputFileError, UserError
+from .io import open_cube, read_muse_image, source_name, write_muse_image
+from .photometry import fit_image_photometry, load_template
+from .results import failed_result
+from .template import HstPSF, write_template
+from .wideband import wideband_images
+
+__all__ = [
+    "ExposureTask",
+    "HstImage",
+    "OutputPaths",
+    "draw",
+    "label_of",
+    "process_exposure",
+    "wideband_or_errors",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class HstImage:
+    """
+    An HST image and what its header says.
+
+    Parameters
+    ----------
+    source : path-like or `~astropy.nddata.CCDData`
+        The image.
+    filter : str
+        The filter, for instance ``"F606W"``.
+    info : `~muse_imphot.HstFilterInfo`
+        Filter and zero point.
+    curve : str, path-like or `~synphot.spectrum.SpectralElement`
+        What `~muse_imphot.bandpass.load_bandpass` makes the bandpass from.
+    """
+
+    source: object
+    filter: str
+    info: HstFilterInfo
+    curve: object
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputPaths:
+    """
+    Where everything goes.
+
+    Parameters
+    ----------
+    folder : `~pathlib.Path`
+        The folder of the output.
+    """
+
+    folder: Path
+
+    @property
+    def results(self):
+        """The table of results."""
+        return self.folder / "results.ecsv"
+
+    @property
+    def psf(self):
+        """The table of PSF polynomials."""
+        return self.folder / "psf.ecsv"
+
+    @property
+    def report(self):
+        """The report."""
+        return self.folder / "report.html"
+
+    def image(self, name, filter):
+        """Return the wideband image of an exposure."""
+        return self.folder / "images" / f"{name}_{safe_name(filter)}.fits"
+
+    def template(self, name, filter):
+        """Return the HST image on the grid of an exposure."""
+        return self.folder / "templates" / f"hst_{safe_name(filter)}_for_{name}.fits"
+
+    def figure(self, name, filter):
+        """Return the figure of a fit."""
+        return self.folder / "figures" / f"{name}_{safe_name(filter)}_image_fit.png"
+
+    def psf_figure(self, name):
+        """Return the figure of the PSF of an exposure against wavelength."""
+        return self.folder / "figures" / f"{name}_psf.png"
+
+    def all(self, names, filters, figures=True):
+        """Return every file that exposures and filters may lead to."""
+        kinds = [self.image, self.template, *([self.figure] if figures else [])]
+        pairs = [(name, filter) for name in names for filter in filters]
+        files = [kind(*pair) for pair in pairs for kind in kinds]
+        if figures:
+            exposures = [*names, *(exposure_of(*pair) for pair in pairs)]
+            files += [self.psf_figure(name) for name in dict.fromkeys(exposures)]
+        return [self.results, self.psf, self.report, *files]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExposureTask:
+    """
+    An exposure with all that is needed to work on it, in this process or another.
+
+    Parameters
+    ----------
+    source : path-like or `~astropy.nddata.CCDData`
+        A MUSE cube, or a MUSE image.
+    name : str
+        Its name, unique within the run.
+    hst : tuple of `HstImage`
+        The HST images.
+    paths : `OutputPaths`
+        Where the files go; older ones are replaced.
+    figures : bool
+        Whether to draw figures.
+    wideband, fit : dict
+        Options of `~muse_imphot.wideband.wideband_images` and
+        `~muse_imphot.fit_image_photometry`.
+    """
+
+    source: object
+    name: str
+    hst: tuple
+    paths: OutputPaths
+    figures: bool
+    wideband: dict
+    fit: dict
+
+
+def exposure_of(name, filter):
+    """Return the exposure that an image belongs to, from its name: that without the filter."""
+    return name.removesuffix(f"_{filter}").removeprefix(f"{filter}_")
+
+
+def label_of(source):
+    """Return what messages call a file or an image."""
+    return str(source) if isinstance(source, str | os.PathLike) else source_name(source)
+
+
+def process_exposure(task, progress=None):
+    """
+    Make the images, templates, fits and figures of one exposure.
+
+    Parameters
+    ----------
+    task : `ExposureTask`
+        The exposure.
+    progress : callable, optional
+        Called as ``progress(done, total)`` while the cube is read.
+
+    Returns
+    -------
+    list of `~muse_imphot.FittedImagePhotometry`
+        One per filter, without the images behind the fits.
+    """
+    if isinstance(task.source, str | os.PathLike):
+        try:
+            cube = open_cube(task.source)
+        except InputFileError:  # it is an image, or what is wrong with it is found again
+            pass
+        else:
+            curves = {hst.filter: load_bandpass(hst.curve) for hst in task.hst}
+            with cube:
+                images = wideband_or_errors(cube, curves, progress=progress, **task.wideband)
+            return [_process_filter(task, hst, images[hst.filter]) for hst in task.hst]
+    return [_process_image(task)]
+
+
+def wideband_or_errors(cube, curves, **options):
+    """
+    Make the images of a cube through filters, of which some may be unusable.
+
+    Parameters
+    ----------
+    cube : `~muse_imphot.io.MuseCube`
+        The cube.
+    curves : dict
+        Filter to `~synphot.spectrum.SpectralElement`.
+    **options
+        Options of `~muse_imphot.wideband.wideband_images`.
+
+    Returns
+    -------
+    dict
+        Filter to image, or to the `UserError` that says why there is none.
+    """
+    try:
+        return wideband_images(cube, curves, **options)
+    except UserError as exc:
+        if len(curves) == 1:
+            return dict.fromkeys(curves, exc)
+    images = {}
+    for name, curve in curves.items():
+        images.update(wideband_or_errors(cube, {name: curve}, **options))
+    return images
+
+
+def _process_image(task):
+    """Fit a MUSE image that was given in place of a cube."""
+    image = read_muse_image(task.source)
+    try:
+        hst = _hst_for_image(task, image)
+    except HeaderError as exc:
+        return failed_result(task.name, str(image.meta.get("IMPFILT", "")), exc)
+    exposure = exposure_of(task.name, hst.filter)
+    return _process_filter(task, hst, image, exposure=exposure, write=False)
+
+
+def _hst_for_image(task, image):
+    """Return the HST image of the filter of a MUSE image."""
+    by_filter = {hst.filter: hst for hst in task.hst}
+    own = str(image.meta.get("IMPFILT", "")).strip()
+    if own:
+        if own in by_filter:
+            return by_filter[own]
+        raise HeaderError(
+            f"{label_of(task.source)}: is in {own} (IMPFILT), but the HST images are in "
+            f"{', '.join(by_filter)}"
+        )
+    if len(by_filter) == 1:
+        return task.hst[0]
+    named = [hst for name, hst in by_filter.items() if name.lower() in task.name.lower()]
+    if len(named) == 1:
+        log.info("%s: taken to be in %s, after its name", task.name, named[0].filter)
+        return named[0]
+    raise HeaderError(
+        f"{label_of(task.source)}: its filter is unknown; set IMPFILT in its header to one of "
+        f"{', '.join(by_filter)}, or give a single HST image"
+    )
+
+
+def _process_filter(task, hst, image, *, exposure=None, write=True):
+    """Fit the image of one filter; what goes wrong becomes a failed result."""
+    try:
+        if isinstance(image, UserError):
+            raise image
+        if write:
+            path = _in_folder(task.paths.image(task.name, hst.filter))
+            write_muse_image(image, path, overwrite=True)
+        template = _template(task, hst, image)
+        path = _in_folder(task.paths.template(task.name, hst.filter))
+        write_template(template, path, overwrite=True)
+        result = fit_image_photometry(template, image, name=task.name, **task.fit)
+    except Exception as exc:  # noqa: BLE001 - the other filters go on
+        return _failure(task, hst.filter, exc, exposure)
+    result.exposure = exposure or task.name
+    if task.figures:
+        draw("plot_image_fit", task.paths.figure(task.name, hst.filter), result)
+    result.images = None  # they are large, and in the figure
+    return result
+
+
+def _in_folder(path):
+    """Return the path when there is a folder for it."""
+    make_folder(path.parent)
+    return path
+
+
+def _template(task, hst, image):
+    """Return the template of an image, with the HST PSF that was asked for."""
+    fit = task.fit
+    offsets = (fit.get(key) for key in ("init_dx", "init_dy", "fix_dx", "fix_dy"))
+    largest = max([fit.get("max_offset", 12.0), *(abs(_arcsec(v)) for v in offsets if v)])
+    template = load_template(
+        hst.source,
+        image,
+        hst_unit=fit.get("hst_unit"),
+        max_offset=largest,
+        filter_info=hst.info,
+    )
+    psf = template.psf
+    psf = HstPSF(_arcsec(fit.get("hst_fwhm", psf.fwhm)), float(fit.get("hst_beta", psf.beta)))
+    return dataclasses.replace(template, psf=psf)
+
+
+def _arcsec(value):
+    return float(value.to_value("arcsec")) if hasattr(value, "to_value") else float(value)
+
+
+def _failure(task, filter, exc, exposure=None):
+    """Return the result that stands for a failure."""
+    reason = exc
+    if not isinstance(exc, UserError):
+        log.debug("%s %s: unforeseen", task.name, filter, exc_info=exc)
+        reason = f"unexpected {type(exc).__name__}: {exc}"
+    return failed_result(task.name, filter, reason, exposure=exposure)
+
+
+def draw(function, path, *args):
+    """Draw and save a figure; a figure that fails costs no result."""
+    from . import plots
+
+    try:
+        figure = getattr(plots, function)(*args)
+        plots.save_figure(figure, _in_folder(path), overwrite=True)
+    except Exception as exc:
+        log.warning("%s: the figure could not be drawn: %s", path, exc)
+        log.debug("%s", path, exc_info=exc)
+        return False
+    return True

@@ -1,0 +1,418 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The arguments that commands share, and how they are read.
+
+Only `argparse` is needed here: values are checked as far as that goes without reading any file.
+"""
+
+import argparse
+import math
+import re
+import sys
+
+from .. import __version__
+from .messages import USAGE
+
+__all__ = [
+    "Parser",
+    "add_common",
+    "add_cubes",
+    "add_debug",
+    "add_fit",
+    "add_jobs",
+    "add_output",
+    "add_version",
+    "add_overwrite",
+    "add_wideband",
+    "expand_lists",
+    "fit_options",
+    "named_files",
+    "number",
+    "number_or_none",
+    "order",
+    "positive",
+    "whole",
+]
+
+# What `muse_imphot.models.EXTRA_TERMS` lists; importing that takes too long for --help.
+TERMS = ("rotation", "magnification", "bg_x", "bg_y", "e1", "e2")
+_NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in two columns that uses the width of a screen."""
+
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=30, width=_screen_width())
+
+    def _format_action_invocation(self, action):
+        """Write ``-o, --output DIR`` rather than ``-o DIR, --output DIR``."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        values = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return ", ".join(action.option_strings) + " " + values
+
+
+def _screen_width():
+    import shutil
+
+    return min(max(shutil.get_terminal_size().columns, 60), 110) - 2
+
+
+class Parser(argparse.ArgumentParser):
+    """
+    An argument parser whose errors are one line.
+
+    Options may be spelt with dashes or with underscores, and negative numbers in any notation are
+    values.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("formatter_class", _Formatter)
+        super().__init__(**kwargs)
+        self._negative_number_matcher = _NEGATIVE_NUMBER
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse, with the names of long options in the spelling that was declared."""
+        args = sys.argv[1:] if args is None else list(args)
+        end = args.index("--") if "--" in args else len(args)
+        args[:end] = [self._declared(arg) for arg in args[:end]]
+        return super().parse_known_args(args, namespace)
+
+    def _declared(self, arg):
+        if not arg.startswith("--"):
+            return arg
+        name, equals, value = arg.partition("=")
+        spellings = (name, name.replace("_", "-"), "--" + name[2:].replace("-", "_"))
+        known = self._option_string_actions
+        name = next((spelling for spelling in spellings if spelling in known), name)
+        return name + equals + value
+
+    def error(self, message):
+        """Print one line and exit with code 2."""
+        program = self.prog.split()[0]
+        message = " ".join(message.split())
+        self.exit(USAGE, f"{program}: error: {message} (see {self.prog} --help)\n")
+
+
+def number(text):
+    """Read a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {text!r}, a number is needed")
+    return value
+
+
+def number_or_none(text):
+    """Read a finite number; 'none' or nothing means that there is none."""
+    if text.strip().lower() in ("", "none"):
+        return None
+    try:
+        return number(text)
+    except argparse.ArgumentTypeError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}, or 'none'") from None
+
+
+def positive(text):
+    """Read a number above zero."""
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"found {text!r}, a number above 0 is needed")
+    return value
+
+
+def whole(text):
+    """Read a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, a whole number is needed") from None
+
+
+def fraction(text):
+    """Read a number between 0 and 1."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, a number from 0 to 1 is needed")
+    return value
+
+
+def order(text):
+    """Read the order of a polynomial."""
+    value = whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"found {text!r}, an order of 0 or more is needed")
+    return value
+
+
+def terms(text):
+    """Read terms of the model, joined by commas."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in TERMS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"found {text!r}; choose from {', '.join(TERMS)}")
+    return names
+
+
+def named_files(text):
+    """Read NAME=FILE."""
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"found {text!r}, FILTER=FILE is needed")
+    return name, file
+
+
+def add_common(parser):
+    """Add what every command understands."""
+    group = parser.add_argument_group("messages")
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more; -vv says everything"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    add_debug(group)
+
+
+def add_debug(parser):
+    """Add the option for those who look for a fault."""
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+
+def add_version(parser):
+    """Add the version."""
+    parser.add_argument("--version", action="version", version=f"muse_imphot {__version__}")
+
+
+def add_output(parser, *, required=True, default=None, content="the results"):
+    """Add the folder of the output, and whether old files may go."""
+    text = f"folder for {content}; made if it is absent"
+    text += f" (default: {default})" if default else ""
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=required, default=default, help=text
+    )
+    add_overwrite(parser)
+
+
+def add_overwrite(parser):
+    """Add the permission to replace files."""
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace output files that exist already"
+    )
+
+
+def add_jobs(parser, what="exposures"):
+    """Add the number of processes."""
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=whole,
+        default=1,
+        metavar="N",
+        help=f"work on N {what} at a time; 0: one per processor (default: 1)",
+    )
+
+
+def add_cubes(parser, text):
+    """Add the MUSE files."""
+    parser.add_argument("cubes", nargs="*", metavar="CUBE", help=text)
+
+
+def add_wideband(parser):
+    """Add how wideband images are made."""
+    group = parser.add_argument_group("wideband images")
+    group.add_argument(
+        "--min-coverage",
+        type=fraction,
+        default=0.5,
+        metavar="FRACTION",
+        help="least part of a filter curve that the cube must cover, 0 to 1 (default: 0.5)",
+    )
+    group.add_argument(
+        "--energy-weighted",
+        action="store_true",
+        help="weight channels by the throughput, not by throughput x wavelength",
+    )
+
+
+_FIXED = {
+    "scale": ("FACTOR", "hold the flux scale MUSE/HST"),
+    "bg": ("FLUX", "hold the background (unit of the MUSE image)"),
+    "dx": ("ARCSEC", "hold the offset along x, MUSE minus HST"),
+    "dy": ("ARCSEC", "hold the offset along y, MUSE minus HST"),
+    "fwhm": ("ARCSEC", "hold the FWHM of the PSF"),
+    "beta": ("BETA", "hold the exponent of the Moffat PSF"),
+}
+
+
+def add_fit(parser, *, spelling="-", fix_beta=None, regions=None):
+    """
+    Add the options of the fit.
+
+    Parameters
+    ----------
+    parser : `argparse.ArgumentParser`
+        The parser.
+    spelling : {"-", "_"}, optional
+        What joins the words of an option in the help; both are understood.
+    fix_beta, regions : optional
+        Defaults, where imphot's differ.
+    """
+    fixed = parser.add_argument_group("parameters to hold ('none': fit it)")
+    for name, (metavar, text) in _FIXED.items():
+        default = fix_beta if name == "beta" else None
+        text += "" if default is None else f" (default: {default:g})"
+        fixed.add_argument(
+            f"--fix{spelling}{name}",
+            type=number_or_none,
+            default=default,
+            metavar=metavar,
+            help=text,
+        )
+    model = parser.add_argument_group("HST image")
+    model.add_argument(
+        f"--hst{spelling}fwhm",
+        type=positive,
+        metavar="ARCSEC",
+        help="FWHM of the HST PSF (default: 0.085)",
+    )
+    model.add_argument(
+        f"--hst{spelling}beta",
+        type=positive,
+        metavar="BETA",
+        help="its Moffat exponent (default: 1.6)",
+    )
+    model.add_argument(
+        f"--hst{spelling}unit",
+        metavar="UNIT",
+        help="unit of the HST image, e.g. electron/s, if BUNIT is wrong",
+    )
+    _add_masks(parser, regions)
+    _add_model(parser, spelling)
+
+
+def _add_model(parser, spelling):
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--free",
+        type=terms,
+        metavar="TERMS",
+        help=f"fit these, too, joined by commas: {', '.join(TERMS)}",
+    )
+    model.add_argument(
+        f"--keep{spelling}outliers",
+        action="store_true",
+        help="keep sources that do not follow the model (stars that moved, ...)",
+    )
+    model.add_argument(
+        f"--keep{spelling}noise{spelling}bias",
+        action="store_true",
+        help="do not correct for the noise of the HST image",
+    )
+
+
+def _add_masks(parser, regions):
+    masks = parser.add_argument_group("pixels to use")
+    masks.add_argument(
+        "--regions",
+        default=regions,
+        metavar="FILE",
+        help="ds9 regions to leave out (-shape) or to keep; or star, notstar, none"
+        + (f" (default: {regions})" if regions else ""),
+    )
+    masks.add_argument(
+        "--star",
+        nargs=3,
+        type=number,
+        metavar=("RA_DEG", "DEC_DEG", "RADIUS_ARCSEC"),
+        help="the circle of --regions star (only it) and notstar (without it)",
+    )
+    masks.add_argument(
+        "--extramask",
+        metavar="FILE",
+        help="FITS image on the MUSE grid: 0 is good, all else is left out",
+    )
+
+
+def fit_options(options):
+    """
+    Collect the keyword arguments of the fit from the parsed options.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        With the options of `add_fit`.
+
+    Returns
+    -------
+    dict
+        Keywords of `muse_imphot.fit_image_photometry`; what was not given is left out.
+
+    Raises
+    ------
+    UserError
+        If the star and the regions contradict each other.
+    """
+    from ..exceptions import UserError
+
+    values = {f"fix_{name}": getattr(options, f"fix_{name}") for name in _FIXED}
+    values.update({name: getattr(options, name) for name in ("hst_fwhm", "hst_beta", "hst_unit")})
+    values["free"] = options.free
+    values["reject"] = False if options.keep_outliers else None
+    values["correct_template_noise"] = False if options.keep_noise_bias else None
+    regions, extramask = _none(options.regions), _none(options.extramask)
+    if options.star is None and regions in ("star", "notstar"):
+        raise UserError(f"--regions {regions} needs the circle of a star; add --star")
+    values.update(regions=regions, extramask=extramask)
+    if options.star is not None:
+        if options.star[2] <= 0:
+            raise UserError(f"--star: the radius is {options.star[2]:g} arcsec; it must be above 0")
+        values["star"] = tuple(options.star)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _none(text):
+    """Return the text, or None where it says so."""
+    return None if text is None or text.strip().lower() in ("", "none") else text
+
+
+def expand_lists(names):
+    """
+    Replace ``@FILE`` by the names that the file lists.
+
+    Parameters
+    ----------
+    names : iterable of str
+        File names, and names of lists: one file per line, relative to the folder of the list;
+        empty lines and what follows a ``#`` are left out.
+
+    Returns
+    -------
+    list of str
+        File names.
+
+    Raises
+    ------
+    InputFileError
+        If a list cannot be read or is empty.
+    """
+    return [name for item in names for name in (_listed(item) if item[:1] == "@" else [item])]
+
+
+def _listed(item):
+    from pathlib import Path
+
+    from ..exceptions import InputFileError
+
+    path = Path(item[1:])
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is not text in UTF-8"
+        raise InputFileError(path, f"cannot be read as a list of files: {reason}") from None
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    names = [str(path.parent / line) for line in lines if line]
+    if not names:
+        raise InputFileError(path, "lists no file; one file name per line is needed")
+    return names

@@ -1,0 +1,212 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""``muse-imphot extract``: images of MUSE cubes through HST filters."""
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+
+from .arguments import (
+    add_cubes,
+    add_jobs,
+    add_output,
+    add_wideband,
+    expand_lists,
+)
+from .messages import FAILED
+
+__all__ = ["ExtractTask", "configure", "execute", "extract_all", "extract_one", "load_filters"]
+
+SUMMARY = "cubes -> images through HST filters"
+USAGE = "CUBE... --filter FILTER... -o DIR"
+DESCRIPTION = """\
+Make the images of MUSE cubes through HST filters, all filters of a cube in one pass. The image is
+the mean of the channels, weighted by throughput x wavelength, in the unit of the cube."""
+EPILOG = """\
+example:
+  muse-imphot extract DATACUBE*.fits --filter F606W F775W "WFC3/UVIS F814W" -o images
+
+Each image is written to DIR/CUBE_FILTER.fits (PRIMARY, DATA, STAT, DQ)."""
+
+
+def configure(parser):
+    """Add the arguments."""
+    add_cubes(parser, "MUSE cubes, FITS")
+    parser.add_argument(
+        "--filter",
+        nargs="+",
+        action="extend",
+        metavar="FILTER",
+        help="filters by name (ACS/WFC unless stated), or files: wavelength and throughput",
+    )
+    parser.add_argument(
+        "--wave-unit", metavar="UNIT", help="unit of wavelengths in files (default: Angstrom)"
+    )
+    add_output(parser, content="the images")
+    add_jobs(parser, "cubes")
+    add_wideband(parser)
+
+
+def execute(options):
+    """Make the images."""
+    from .._outputs import check_outputs, make_folder, safe_name, unique_inputs
+    from ..exceptions import UserError
+    from ..io import source_name
+
+    files = expand_lists(options.cubes)
+    if not files:
+        raise UserError("no CUBE is given; name the cubes before --filter")
+    if not options.filter:
+        raise UserError("no filter is given; name one or more after --filter")
+    filters = load_filters(options.filter, options.wave_unit)
+    folder = Path(options.output)
+    tasks = []
+    for cube, name in unique_inputs(files, [source_name(file) for file in files]):
+        paths = {label: folder / f"{name}_{safe_name(label)}.fits" for label in filters}
+        tasks.append(ExtractTask(cube, name, filters, paths, wideband_options(options)))
+    check_outputs(
+        [path for task in tasks for path in task.paths.values()],
+        inputs=[*files, *options.filter],
+        overwrite=options.overwrite,
+    )
+    make_folder(folder)
+    return extract_all(tasks, jobs=options.jobs, progress=options.progress, each=print)
+
+
+def wideband_options(options):
+    """Return the options of the images."""
+    return {
+        "min_coverage": options.min_coverage,
+        "photon_weighted": not options.energy_weighted,
+    }
+
+
+def load_filters(names, wave_unit=None):
+    """Return label -> arguments of `load_bandpass` of the filters, each tried out."""
+    from ..bandpass import load_bandpass
+    from ..exceptions import UserError
+
+    filters = {}
+    for name in names:
+        label = load_bandpass(name, wave_unit=wave_unit).meta["name"]
+        if label in filters:
+            raise UserError(f"--filter: {filters[label][0]} and {name} are both called {label}")
+        filters[label] = (name, wave_unit)
+    return filters
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExtractTask:
+    """
+    The images of one cube.
+
+    Parameters
+    ----------
+    cube : str
+        The file.
+    name : str
+        What messages call it.
+    filters : dict
+        Label to (curve, unit of wavelengths).
+    paths : dict
+        Label to output file.
+    options : dict
+        Options of `~muse_imphot.wideband.wideband_images`.
+    """
+
+    cube: str
+    name: str
+    filters: dict
+    paths: dict
+    options: dict
+
+
+def extract_one(task, progress=None):
+    """
+    Make and write the images of one cube.
+
+    Parameters
+    ----------
+    task : `ExtractTask`
+        What to do.
+    progress : callable, optional
+        Called as ``progress(done, total)``, in channels.
+
+    Returns
+    -------
+    dict
+        Label to None, or to the reason why there is no image.
+    """
+    from .._exposure import wideband_or_errors
+    from ..bandpass import load_bandpass
+    from ..io import open_cube, write_muse_image
+
+    curves = {
+        label: load_bandpass(curve, wave_unit=unit) for label, (curve, unit) in task.filters.items()
+    }
+    reasons = {}
+    with open_cube(task.cube) as cube:
+        images = wideband_or_errors(cube, curves, progress=progress, **task.options)
+    for label, image in images.items():
+        if isinstance(image, Exception):
+            reasons[label] = str(image)
+            continue
+        write_muse_image(image, task.paths[label], overwrite=True)
+        reasons[label] = None
+    return reasons
+
+
+def extract_all(tasks, *, jobs=1, progress=None, each=None):
+    """
+    Make the images of all cubes, and say what failed.
+
+    Parameters
+    ----------
+    tasks : list of `ExtractTask`
+        The cubes.
+    jobs : int, optional
+        How many processes.
+    progress : callable, optional
+        Called as ``progress(done, total)``, in cubes.
+    each : callable, optional
+        Called with each path that was written.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    import logging
+
+    from ..batch import iterate
+    from ..exceptions import UserError
+
+    written, failures = [], []
+    with closing(iterate(extract_one, tasks, jobs=jobs)) as outcomes:
+        for outcome in outcomes:
+            task = tasks[outcome.index]
+            for label, reason in _reasons(task, outcome).items():
+                if reason is None:
+                    written.append(task.paths[label])
+                    if each is not None:
+                        each(task.paths[label])
+                else:
+                    failures.append(f"{task.name} {label}: {reason}")
+            if progress is not None:
+                progress(outcome.index + 1, len(tasks))
+    if not written:
+        raise UserError(f"no image could be made: {failures[0]}")
+    for line in failures:
+        logging.getLogger("muse_imphot.cli").error("%s", line)
+    return FAILED if failures else 0
+
+
+def _reasons(task, outcome):
+    """Return label -> why there is no image, or None."""
+    from ..exceptions import UserError
+
+    if outcome.error is None:
+        return outcome.value
+    reason = outcome.error
+    if not isinstance(reason, UserError):
+        reason = f"unexpected {reason.message}"
+    return dict.fromkeys(task.filters, str(reason))

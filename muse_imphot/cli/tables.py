@@ -1,0 +1,127 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Results as text for a terminal, and as JSON."""
+
+import json
+import math
+
+__all__ = ["block_lines", "json_text", "results_lines"]
+
+_COLUMNS = ("fwhm", "beta", "scale", "dx", "dy")
+_ARCSEC = ("dx", "dy", "dra", "ddec", "fwhm", "fwhm_optical")
+_PARAMETERS = ("scale", "bg", "dx", "dy", "dra", "ddec", "fwhm", "beta")
+
+
+def results_lines(results):
+    """
+    Return one line per result, below a header.
+
+    Parameters
+    ----------
+    results : list of `~muse_imphot.FittedPhotometry`
+        The results.
+
+    Returns
+    -------
+    list of str
+        Values with their errors; what failed has its reason on its line.
+    """
+    head = ["name", "filter", "fwhm [arcsec]", "beta", "scale", "dx [arcsec]", "dy [arcsec]"]
+    rows = [[*head, "rchi", "flags"]]
+    for result in results:
+        cells = [result.name, result.filter]
+        if not result.failed:
+            cells += [str(getattr(result, name)) for name in _COLUMNS]
+            cells += [f"{result.rchi:.3g}", str(result.flags)]
+        rows.append(cells)
+    lines = _aligned(rows)
+    for i, result in enumerate(results, start=1):
+        if result.failed:
+            lines[i] += f"  failed: {result.meta['reason']}"
+    return lines
+
+
+def block_lines(result):
+    """
+    Return a result as a small table, one line per parameter.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    list of str
+    """
+    title = f"{result.name}  {result.filter}  {result.method}"
+    if result.failed:
+        return [title, f"  failed: {result.meta['reason']}"]
+    rows = []
+    for name in (*_PARAMETERS, "fwhm_optical"):
+        item = getattr(result, name)
+        if math.isnan(item.value):
+            continue
+        value, _, error = str(item).partition(" ")
+        rows.append([f"  {name}", value, error, _unit(name, result)])
+    lines = _aligned(rows, right=(1,))
+    lines.append(
+        f"  reduced chi2 {result.rchi:.4g}, rms {result.rms_error:.4g}, {result.n_pixels} pixels"
+    )
+    return [title, *lines, *(f"  flag {text}" for text in result.flags.describe())]
+
+
+def _unit(name, result):
+    if name in _ARCSEC:
+        return "arcsec"
+    return str(result.unit) if name == "bg" and result.unit is not None else ""
+
+
+def _aligned(rows, right=()):
+    """Return the rows as lines with columns one below the other."""
+    widths = {}
+    for row in rows:
+        for i, cell in enumerate(row):
+            widths[i] = max(widths.get(i, 0), len(cell))
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
+            for i, cell in enumerate(row)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def json_text(results):
+    """
+    Return results as JSON.
+
+    Parameters
+    ----------
+    results : list of `~muse_imphot.FittedPhotometry`
+        The results.
+
+    Returns
+    -------
+    str
+        A list of objects with the columns of the table of results; numbers that do not exist are
+        null. ``flags`` is a list of names, and ``reason`` says why a fit failed.
+    """
+    return json.dumps([_json_object(result) for result in results], indent=2, allow_nan=False)
+
+
+def _json_object(result):
+    row = {}
+    for key, value in result.to_row().items():
+        row[key] = (float(value) if math.isfinite(value) else None) if _is_number(value) else value
+    row["flags"] = result.flags.names()
+    row["fixed"] = [name for name in _PARAMETERS if getattr(result, name).fixed]
+    row["bg_unit"] = None if result.unit is None else str(result.unit)
+    row["n_pixels"] = int(result.n_pixels)
+    if result.failed:
+        row["reason"] = result.meta["reason"]
+    return row
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)

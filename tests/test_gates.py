@@ -1,0 +1,146 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the rules behind the flags, on a good fit of which one thing at a time is spoiled."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers import fit_sky, small_pair, small_template
+
+from muse_imphot.fitting import NoiseModel, OffsetGuess, Outlier, Score
+from muse_imphot.fitting.gates import SERIOUS, judge
+from muse_imphot.flags import FitFlags
+
+
+@pytest.fixture(scope="module")
+def good_fit():
+    """Return a fit with nothing to complain about."""
+    pair = small_pair(1, noise=0.2)
+    return fit_sky(small_template(pair), pair.muse, start=(0.1, -0.1))
+
+
+def change(fit, **changes):
+    """Return a fit with other attributes; those of ``info`` are given as ``info__name``."""
+    inner = {key[6:]: changes.pop(key) for key in list(changes) if key.startswith("info__")}
+    return dataclasses.replace(fit, info=dataclasses.replace(fit.info, **inner), **changes)
+
+
+def flat_correlation(reach, value):
+    """Return a correlation that does not fall with distance."""
+    correlation = np.full((2 * reach + 1,) * 2, value)
+    correlation[reach, reach] = 1
+    return correlation
+
+
+def test_good_fit_has_no_flags(good_fit):
+    assert judge(good_fit) == FitFlags(0)
+    assert isinstance(judge(good_fit), FitFlags)
+
+
+def test_not_converged(good_fit):
+    assert judge(change(good_fit, info__success=False)) == FitFlags.NOT_CONVERGED
+
+
+def test_at_bound(good_fit):
+    assert judge(change(good_fit, info__at_bound=("beta",))) == FitFlags.AT_BOUND
+
+
+@pytest.mark.parametrize(("ratio", "flagged"), [(1.0, False), (1.5, False), (3.0, True)])
+def test_poor_chi2(good_fit, ratio, flagged):
+    """Chi-square counts relative to the noise between the sources."""
+    noise = dataclasses.replace(good_fit.noise, variance=ratio * 0.8)
+    flags = judge(change(good_fit, noise=noise, core_variance=0.8))
+    assert flags == (FitFlags.POOR_CHI2 if flagged else FitFlags(0))
+
+
+@pytest.mark.parametrize(
+    ("variance", "flagged"), [(1.0, False), (0.7, False), (1.7, False), (0.3, True), (3.0, True)]
+)
+def test_wrong_variance(good_fit, variance, flagged):
+    noise = dataclasses.replace(good_fit.noise, variance=variance)
+    flags = judge(change(good_fit, noise=noise, core_variance=variance))
+    assert flags == (FitFlags.VARIANCE_RESCALED if flagged else FitFlags(0))
+
+
+@pytest.mark.parametrize(("count", "flagged"), [(1000, False), (200, True)])
+def test_few_pixels(good_fit, count, flagged):
+    used = np.zeros_like(good_fit.used)
+    used.flat[:count] = True
+    flags = judge(change(good_fit, used=used))
+    assert flags == (FitFlags.LOW_OVERLAP if flagged else FitFlags(0))
+
+
+@pytest.mark.parametrize(
+    ("guess", "flagged"),
+    [
+        (None, False),
+        (OffsetGuess((0, 0), 0.8, 12.0, 0.3), False),
+        (OffsetGuess((0, 0), 0.8, 3.0, 0.3), True),
+        (OffsetGuess((0, 0), 0.8, 12.0, 0.78), True),
+        (OffsetGuess((0, 0), 0.8, np.inf, np.nan), False),
+    ],
+)
+def test_weak_start(good_fit, guess, flagged):
+    flags = judge(change(good_fit, guess=guess))
+    assert flags == (FitFlags.WEAK_START if flagged else FitFlags(0))
+
+
+@pytest.mark.parametrize("name", ["fwhm", "beta"])
+@pytest.mark.parametrize(
+    ("relative", "flagged"), [(0.05, False), (0.6, True), (np.nan, True), (np.inf, True)]
+)
+def test_open_psf(good_fit, name, relative, flagged):
+    covariance = good_fit.covariance.copy()
+    row = good_fit.free.index(name)
+    covariance[row, row] = (relative * good_fit.values[name]) ** 2
+    flags = judge(change(good_fit, covariance=covariance))
+    assert flags == (FitFlags.PSF_UNCONSTRAINED if flagged else FitFlags(0))
+
+
+def test_fixed_psf_is_not_open(good_fit):
+    free = ("scale", "bg", "dx", "dy")
+    rows = [good_fit.free.index(name) for name in free]
+    covariance = good_fit.covariance[np.ix_(rows, rows)]
+    assert judge(change(good_fit, free=free, covariance=covariance)) == FitFlags(0)
+
+
+@pytest.mark.parametrize("reach", [3, 4])
+def test_structured_residual(good_fit, reach):
+    noise = NoiseModel(good_fit.noise.variance, flat_correlation(reach, 0.4))
+    assert judge(change(good_fit, noise=noise)) == FitFlags.STRUCTURED_RESIDUAL
+    # Neighbours alone are coupled by the drizzling of the cube.
+    correlation = flat_correlation(reach, 0.0)
+    correlation[reach - 1 : reach + 2, reach - 1 : reach + 2] += 0.4
+    correlation[reach, reach] = 1
+    noise = NoiseModel(good_fit.noise.variance, correlation)
+    assert judge(change(good_fit, noise=noise)) == FitFlags(0)
+
+
+@pytest.mark.parametrize(("significance", "flagged"), [(3.5, False), (12.0, True), (-12.0, True)])
+def test_missing_term(good_fit, significance, flagged):
+    flags = judge(change(good_fit, scores=[Score("rotation", 0.1, significance)]))
+    assert flags == (FitFlags.MISSING_TERM if flagged else FitFlags(0))
+
+
+@pytest.mark.parametrize(("share", "flagged"), [(0.05, False), (0.8, True)])
+def test_noise_of_the_template(good_fit, share, flagged):
+    flags = judge(change(good_fit, template_variance=share))
+    assert flags == (FitFlags.TEMPLATE_NOISE if flagged else FitFlags(0))
+
+
+def test_outliers(good_fit):
+    star = Outlier(10.0, 20.0, "moved", 9.0, 1.0, 0.1, 0.0, 2.0)
+    assert judge(change(good_fit, outliers=[star])) == FitFlags.OUTLIERS_MASKED
+
+
+def test_several_at_once(good_fit):
+    flags = judge(change(good_fit, info__success=False, info__at_bound=("fwhm",), guess=None))
+    assert flags == FitFlags.NOT_CONVERGED | FitFlags.AT_BOUND
+
+
+def test_serious_flags():
+    """What makes numbers unusable is serious; what is only worth knowing is not."""
+    for flag in ("NOT_CONVERGED", "AT_BOUND", "WEAK_START", "PSF_UNCONSTRAINED", "LOW_OVERLAP"):
+        assert FitFlags[flag] & SERIOUS
+    for flag in ("VARIANCE_RESCALED", "STRUCTURED_RESIDUAL"):
+        assert not FitFlags[flag] & SERIOUS
