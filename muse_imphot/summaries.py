@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-__all__ = ["fit_report", "format_value", "summary_header", "summary_row"]
+__all__ = ["fit_report", "outlier_lines", "format_value", "summary_header", "summary_row"]
 
 # (attribute, unit) of the fitted and of the derived values, in the order of the report.
 _FITTED = (
@@ -23,6 +23,9 @@ _FITTED = (
 )
 _DERIVED = (("dra", "arcsec"), ("ddec", "arcsec"), ("fwhm_optical", "arcsec"))
 _MIN_CORRELATION = 0.1
+
+
+_EXTRA_UNITS = {"rotation": "deg", "bg_x": "per arcsec", "bg_y": "per arcsec"}
 
 
 def summary_header(width):
@@ -119,8 +122,11 @@ def fit_report(result):
     lines = ["[[Model]]", f"    {result.model_text}"]
     lines += _statistics(result)
     lines += _variables("[[Variables]]", result, _FITTED)
+    lines += _extra_terms(result)
     lines += _variables("[[Derived]]", result, _DERIVED)
     lines += _correlations(result)
+    if result.outliers is not None:
+        lines += ["[[Sources left out]]", *(f"    {line}" for line in outlier_lines(result))]
     lines += _flags(result)
     return "\n".join(lines)
 
@@ -151,6 +157,54 @@ def _variables(title, result, names):
         if not item.fixed and item.value and math.isfinite(item.stdev / item.value):
             text += f" ({abs(100 * item.stdev / item.value):.2f}%)"
         lines.append(f"    {name + ':':<13} {text}")
+    return lines
+
+
+def _extra_terms(result):
+    """List the terms beyond the usual ones that were fitted, or that should have been."""
+    lines = [
+        f"    {name + ':':<13} {format_value(item.value, item.stdev)}"
+        + _unit_text(_EXTRA_UNITS.get(name))
+        for name, item in result.extra.items()
+    ]
+    for name, term in result.meta.get("missing_terms", {}).items():
+        lines.append(
+            f"    {name + ':':<13} not fitted, but would be {term['estimate']:.4g}"
+            f"{_unit_text(_EXTRA_UNITS.get(name))} ({term['significance']:+.1f} sigma)"
+        )
+    return ["[[Further terms]]", *lines] if lines else []
+
+
+def outlier_lines(result):
+    """
+    Describe the sources that do not follow the model and were left out.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    list of str
+        One line for each source: where it is, what it does, and how significant that is.
+    """
+    if result.outliers is None:
+        return []
+    lines = []
+    for row in result.outliers:
+        text = (
+            f"{row['kind']} at x, y = {row['x']:.0f}, {row['y']:.0f} "
+            f"(RA {row['ra'].to_value('deg'):.5f}, Dec {row['dec'].to_value('deg'):+.5f}), "
+            f"{row['significance']:.1f} sigma"
+        )
+        if math.isfinite(row["flux_ratio"]):
+            dx, dy = (row[name].to_value("arcsec") for name in ("dx", "dy"))
+            text += f": flux ratio {row['flux_ratio']:.2f}, moved by {dx:+.3f}, {dy:+.3f} arcsec"
+        else:
+            other = "HST" if row["kind"] == "brighter" else "MUSE"
+            text += f": no such source in the {other} image"
+        lines.append(text)
     return lines
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # colour would make it another filter.
 _MIN_WEIGHT = 0.5
 # Below this, the log says how much of a curve is not covered, or has no data.
-_FULL = 0.995
+_FULL = 0.95
 
 # Voxels of a slab (16 MB in float32), and the channels that this may amount to.
 _SLAB_VOXELS = 4_000_000

@@ -18,13 +18,16 @@ from scipy import ndimage
 
 from muse_imphot import Template
 from muse_imphot.exceptions import GeometryError, HeaderError, InputFileError, OutputError
+from muse_imphot.fitting import TemplateNoiseCorrection
 from muse_imphot.models import moffat_transform
 from muse_imphot.simulate import Scene, render, simulate_pair
+from muse_imphot.simulate.instruments import noise_image
 from muse_imphot.template import (
     HstPSF,
     LowPass,
     is_template_file,
     make_template,
+    measure_template_noise,
     read_template,
     same_grid,
     write_template,
@@ -534,6 +537,89 @@ class TestSameGrid:
         other = self.image()
         other.wcs.wcs.crval = [233.16, 27.78]
         assert not same_grid(self.image(), other)
+
+
+class TestNoise:
+    """The noise of HST, measured in its empty sky."""
+
+    kernel = np.array([[0.05, 0.2, 0.05], [0.2, 1.0, 0.2], [0.05, 0.2, 0.05]])
+
+    def image(self, seed=1, shape=(700, 700), sigma=3e-3):
+        """Return noise of known power, in pixels of 0.03 arcsec."""
+        rng = np.random.default_rng(seed)
+        return sigma * noise_image(rng, shape, correlation=self.kernel)
+
+    def true_power(self, frequency, sigma=3e-3, pixel=0.03):
+        """Return the mean over all directions of the power of the noise."""
+        angle = np.linspace(0, np.pi, 60, endpoint=False)
+        fy, fx = (np.outer(frequency, f(angle)) * pixel for f in (np.sin, np.cos))
+        k = self.kernel / np.sqrt(np.sum(self.kernel**2))
+        transfer = sum(
+            k[j + 1, i + 1] * np.exp(-2j * np.pi * (j * fy + i * fx))
+            for j in (-1, 0, 1)
+            for i in (-1, 0, 1)
+        )
+        return sigma**2 * pixel**2 * np.mean(np.abs(transfer) ** 2, axis=1)
+
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_power(self, masked):
+        data = self.image()
+        mask = np.zeros(data.shape, dtype=bool)
+        if masked:
+            mask[100:400, 200:300] = True
+            data[mask] = 0.0
+        noise = measure_template_noise(data, mask, (0.03, 0.03), factor=7.0)
+        frequency = np.linspace(0.5, 5, 10)
+        expected = 49 * self.true_power(frequency)
+        assert_allclose(noise.power(frequency), expected, rtol=0.12)
+        variance = 49 * np.var(data[~mask]) * 0.03**2
+        assert noise.pixel_variance == pytest.approx(variance, rel=0.05)
+
+    def test_sources_do_not_count(self):
+        data = self.image()
+        rng = np.random.default_rng(2)
+        y, x = np.mgrid[-40:41, -40:41]
+        for _ in range(60):
+            row, column = rng.integers(45, 655, 2)
+            width = rng.uniform(2, 8)
+            stamp = rng.uniform(0.1, 2) * np.exp(-0.5 * (x**2 + y**2) / width**2)
+            data[row - 40 : row + 41, column - 40 : column + 41] += stamp
+        clean = measure_template_noise(self.image(), np.zeros_like(data, dtype=bool), (0.03, 0.03))
+        noise = measure_template_noise(data, np.zeros_like(data, dtype=bool), (0.03, 0.03))
+        frequency = np.linspace(0.5, 5, 10)
+        assert_allclose(noise.power(frequency), clean.power(frequency), rtol=0.15)
+
+    def test_no_empty_sky(self, caplog):
+        mask = np.ones((300, 300), dtype=bool)
+        mask[:20, :20] = False
+        assert measure_template_noise(self.image(shape=(300, 300)), mask, (0.03, 0.03)) is None
+        assert "no empty sky" in caplog.text
+
+    def test_in_the_template(self):
+        """It is in the unit of the template, and wanted only if asked for."""
+        pair = exact_pair(hst_noise=3e-3, hst_noise_correlation=self.kernel)
+        template = small_template(pair, measure_noise=True)
+        assert small_template(pair).noise is None
+        # From electron/s per HST pixel to flux per MUSE pixel.
+        factor = pair.hst.meta["PHOTFLAM"] / 1e-20 * (0.2 / 0.03) ** 2
+        frequency = np.linspace(0.5, 4, 8)
+        expected = factor**2 * self.true_power(frequency)
+        assert_allclose(template.noise.power(frequency), expected, rtol=0.2)
+
+    def test_seen_through_the_psf(self):
+        """The noise that the correction expects in a model is the scatter of its pixels."""
+        pair = exact_pair(
+            Scene(CENTRE, [0.0], [0.0], [0.0], [0.0]),
+            shape=(80, 80),
+            hst_noise=3e-3,
+            hst_noise_correlation=self.kernel,
+        )
+        template = small_template(pair, measure_noise=True)
+        correction = TemplateNoiseCorrection(template, np.ones(template.shape), (0.2, 0.2))
+        for fwhm, beta in ((0.5, 2.5), (0.8, 2.0)):
+            image = template.convolver(whole(template.shape), band=2.0).image(0, 0, fwhm, beta)
+            level = correction.variance(fwhm, beta)
+            assert np.var(image) == pytest.approx(level, rel=0.15)
 
 
 class TestOnMuseGrid:

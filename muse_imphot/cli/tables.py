@@ -53,6 +53,8 @@ def block_lines(result):
     -------
     list of str
     """
+    from ..summaries import outlier_lines
+
     title = f"{result.name}  {result.filter}  {result.method}"
     if result.failed:
         return [title, f"  failed: {result.meta['reason']}"]
@@ -67,6 +69,7 @@ def block_lines(result):
     lines.append(
         f"  reduced chi2 {result.rchi:.4g}, rms {result.rms_error:.4g}, {result.n_pixels} pixels"
     )
+    lines += [f"  left out: {text}" for text in outlier_lines(result)]
     return [title, *lines, *(f"  flag {text}" for text in result.flags.describe())]
 
 

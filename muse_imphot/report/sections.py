@@ -13,6 +13,7 @@ import numpy as np
 
 from ..plots.words import PARAMETERS, error_text, flag_words, number, value_text, verdict
 from ..results import FittedValue
+from ..summaries import outlier_lines
 
 __all__ = ["sections"]
 
@@ -296,6 +297,9 @@ def _exposure_result(i, result, gallery):
         yield f'<ul class="flags">{"".join(f"<li>{text}</li>" for text in texts)}</ul>\n'
     if verdict(result) == "failed":
         return
+    if lines := outlier_lines(result):
+        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        yield f"<p>Sources left out, because they do not follow the model:</p>\n<ul>{items}</ul>\n"
     alt = f"MUSE image, model, residual, profile and parameters of {result.name} {result.filter}"
     key = (result.name, result.filter)
     yield gallery.show(key, "plot_image_fit" if result.images else None, result, alt=alt)
