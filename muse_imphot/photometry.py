@@ -382,7 +382,8 @@ def _result(fit, muse, template, name):
         unit=muse.unit,
         n_pixels=n_used,
         n_evaluations=fit.info.nfev,
-        pivot=template.pivot,
+        # Of a filter that leaves the cube, only a part is in the image.
+        pivot=float(muse.meta.get("IMPPIV", template.pivot)),
         extra={key: value for key, value in extra.items() if key in fit.free},
         outliers=_outliers_on_sky(fit.outliers, muse.wcs),
         meta=_provenance(fit, template),

@@ -14,7 +14,7 @@ EPILOG = """\
 example:
   muse-imphot demo -o my-demo"""
 
-_FILTERS = ("F606W", "F775W", "F814W")
+_FILTERS = ("F606W", "F775W", "F814W", "F850LP")
 _SIMULATION = {
     "shape": (110, 110),
     "filters": _FILTERS,
