@@ -68,6 +68,7 @@ def fit_image_photometry(
     correct_template_noise=True,
     free=(),
     reject=True,
+    bootstrap=0,
     name=None,
 ):
     """
@@ -115,6 +116,9 @@ def fit_image_photometry(
     reject : bool, optional
         Find sources that do not follow the model (stars that moved, quasars that varied, cosmic
         rays), list them with the result, and leave them out.
+    bootstrap : int, optional
+        Number of draws of a block bootstrap, an independent check of the errors; its standard
+        deviations are ``result.meta["bootstrap"]``.
     name : str, optional
         Name of the result; the name of the MUSE file if not given.
 
@@ -166,6 +170,7 @@ def fit_image_photometry(
         min_scale=min_scale,
         max_offset=max_offset,
         reject=reject,
+        bootstrap=int(bootstrap),
     )
     sigma = None if muse.uncertainty is None else np.sqrt(muse.uncertainty.array)
     fit = fit_image(template, muse.data, sigma, ~muse.mask, exclude=exclude, options=options)
@@ -462,6 +467,9 @@ def _provenance(fit, template):
         if fit.info.correction is not None:
             moved = dict(zip(fit.free, map(float, fit.info.correction)))
             meta["template_noise_correction"] = moved
+    if fit.bootstrap_covariance is not None:
+        stdev = np.sqrt(np.diag(fit.bootstrap_covariance))
+        meta["bootstrap"] = dict(zip(fit.free, map(float, stdev)))
     if fit.guess is not None:
         meta["start_correlation"] = fit.guess.correlation
         meta["start_significance"] = fit.guess.significance

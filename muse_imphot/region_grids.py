@@ -56,7 +56,8 @@ class RegionPainter:
             if region.frame not in systems:
                 systems[region.frame] = _make_system(region, shape, wcs, header)
             system = systems[region.frame]
-            self._shapes.append((region, system, [system.place(part) for part in region.parts]))
+            placed = [system.place(part) for part in region.parts]
+            self._shapes.append((region, system, [part for part in placed if part is not None]))
 
     def paint(self, offset=(0.0, 0.0)):
         """
@@ -249,10 +250,14 @@ class _SkySystem:
         return np.stack([sky.lon.deg, sky.lat.deg], axis=1)
 
     def place(self, part):
-        """Return a shape in the plane."""
+        """Return a shape in the plane; None on the other side of the sky."""
         name, value = _position(part)
         numbers = SkyCoord(value.spherical.lon, value.spherical.lat, frame="icrs")
-        return part.copy(**{name: numbers}).to_pixel(self._plane)
+        try:
+            return part.copy(**{name: numbers}).to_pixel(self._plane)
+        except ValueError:
+            # regions 0.13 refuses a position that has no pixel coordinates; before, it was NaN.
+            return None
 
     def coordinates(self, offset):
         """Return x and y, in the plane, of what the pixels show when the sky is displaced."""

@@ -108,7 +108,9 @@ def results_table(results, *, meta=None):
 def clean(text):
     """Return a text that a file gives back as it is: UTF-8, no line break, no blank at an end."""
     text = str(text).encode("utf-8", "replace").decode("utf-8")
-    return _UNWRITABLE.sub("?", text).strip()
+    text = _UNWRITABLE.sub("?", text).strip()
+    # A row that begins with # would be read as a comment.
+    return "?" + text[1:] if text.startswith("#") else text
 
 
 def _common_unit(results):

@@ -146,8 +146,8 @@ class _Band:
                 f"{cube.path}: {covered} of the filter {name}, less than the "
                 f"{100 * min_coverage:.1f} % needed; use another filter or lower min_coverage"
             )
-        if self.coverage < _FULL:
-            log.warning("%s: %s of the filter %s", cube.path, covered, name)
+        level = logging.WARNING if self.coverage < _FULL else logging.INFO
+        log.log(level, "%s: %s of the filter %s", cube.path, covered, name)
         self.pivot = pivot_wavelength(curve, (low, high))
 
 

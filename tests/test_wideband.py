@@ -569,7 +569,7 @@ class TestRealCube:
         assert not image.mask.any()
 
     def test_header(self, caplog):
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.INFO):
             image = wideband_images(self.PATH, ["F814W"])["F814W"]
         assert "covers 95.4 % of the filter F814W" in caplog.text
         np.testing.assert_allclose(image.meta["IMPCOV"], 0.954, atol=0.001)

@@ -47,10 +47,9 @@ def execute(options):
 
     folder = make_folder(options.output)
     _check_outputs(folder, options)
-    _real_field(folder, options)
-    _simulated_field(folder, options)
+    failed = _real_field(folder, options) + _simulated_field(folder, options)
     print(f"\nOpen {folder / 'results' / 'report.html'} in a browser; all files are in {folder}.")
-    return 0
+    return 1 if failed else 0
 
 
 def _check_outputs(folder, options):
@@ -65,7 +64,7 @@ def _check_outputs(folder, options):
 
 
 def _real_field(folder, options):
-    """Fit the images that come with the package."""
+    """Fit the images that come with the package; return whether that failed."""
     from importlib import resources
 
     from .._outputs import make_folder
@@ -87,6 +86,7 @@ def _real_field(folder, options):
     result.write(folder / "hdfs" / "hdfs.ecsv", overwrite=True)
     if products.figure:
         print(f"\n  figure: {figure}")
+    return int(result.failed)
 
 
 def _can_draw():
@@ -96,7 +96,7 @@ def _can_draw():
 
 
 def _simulated_field(folder, options):
-    """Simulate an exposure, run the pipeline on it, and compare with the truth."""
+    """Simulate an exposure, fit it, and compare with the truth; return the number of failures."""
     from ..pipeline import run
     from ..simulate import simulate_exposure
 
@@ -116,6 +116,7 @@ def _simulated_field(folder, options):
     for result in summary.results:
         for line in _comparison(result, exposure.truth[result.filter]):
             print(line)
+    return summary.n_failed
 
 
 def _comparison(result, truth):

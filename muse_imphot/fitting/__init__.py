@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The fit: starting values, minimisation, noise and uncertainties. Arrays in, results out."""
 
+from .bootstrap import block_bootstrap
 from .image import FitOptions, ImageFit, fit_image
 from .least_squares import FitInfo, NormalEquationsFitter
 from .noise import NoiseModel, measure_noise, sandwich_covariance
@@ -19,6 +20,7 @@ __all__ = [
     "Outlier",
     "Score",
     "TemplateNoiseCorrection",
+    "block_bootstrap",
     "correlate_masked",
     "find_outliers",
     "fit_image",

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..exceptions import FitError
 from ..models import EXTRA_TERMS
+from .bootstrap import block_bootstrap
 from .least_squares import FitInfo, NormalEquationsFitter
 from .noise import NoiseModel, measure_noise, robust_scatter, sandwich_covariance
 from .outliers import find_outliers, outlier_mask
@@ -53,6 +54,8 @@ class FitOptions:
         Largest offset to search (arcsec).
     reject : bool
         Whether to leave out sources that do not follow the model.
+    bootstrap : int
+        Number of draws of the block bootstrap; 0 for none.
     """
 
     fixed: dict = field(default_factory=dict)
@@ -61,6 +64,7 @@ class FitOptions:
     min_scale: float = 0.0
     max_offset: float = 12.0
     reject: bool = True
+    bootstrap: int = 0
 
     def __post_init__(self):
         fixed = {k: float(v) for k, v in self.fixed.items() if v is not None}
@@ -106,6 +110,8 @@ class ImageFit:
         Sources that were left out, in pixels of the whole image.
     scores : list of `~muse_imphot.fitting.Score`
         What the terms that were not fitted would be.
+    bootstrap_covariance : 2D `~numpy.ndarray` or None
+        Covariance of the free parameters from the block bootstrap, if it was asked for.
     template_variance : float
         Variance that the noise of the template adds to a pixel, relative to that of the residual.
     """
@@ -124,6 +130,7 @@ class ImageFit:
     outliers: list = field(default_factory=list)
     scores: list = field(default_factory=list)
     template_variance: float = 0.0
+    bootstrap_covariance: np.ndarray = None
 
 
 def fit_image(template, data, sigma, good, *, exclude=None, options=None, fitter=None):
@@ -301,7 +308,14 @@ class _Run:
             outliers=self.outliers,
             scores=scores,
             template_variance=self._template_variance(noise),
+            bootstrap_covariance=self._bootstrap(residual),
         )
+
+    def _bootstrap(self, residual):
+        """Return the covariance from resampled blocks, if it was asked for."""
+        if not self.options.bootstrap:
+            return None
+        return block_bootstrap(self.info, self.setup.weights, residual, self.options.bootstrap)
 
     def _image(self):
         """Return the model at all pixels of the region."""

@@ -165,11 +165,11 @@ class _Field:
         fwhm = model.fwhm.value
         pixels = fwhm / min(setup.pixel_scale)
         # Smooth light, such as that of a large galaxy, is not what is tested here.
-        size = 2 * int(round(2.0 * pixels)) + 1
+        size = max(int(round(2.0 * pixels)), 3)
         sky = scale * sky
-        sky = sky - ndimage.median_filter(sky, size=size)
+        sky = sky - _background(sky, size)
         sharp = model.template.image(*point[:2], _SHARP_FWHM, point[3]) * scale
-        sharp = ndimage.maximum_filter(sharp - ndimage.median_filter(sharp, size=size), 3)
+        sharp = ndimage.maximum_filter(sharp - _background(sharp, size), 3)
         noise = _noise_between_sources(sky, residual, setup, n_free, size)
         return cls(
             sky, sharp, (scale * along_x, scale * along_y), residual, setup.sigma * noise,
@@ -263,6 +263,21 @@ class _Field:
         return found
 
 
+def _background(image, size):
+    """Return the smooth part of an image: medians of blocks, smoothed and interpolated."""
+    blocks = [-(-n // size) for n in image.shape]
+    padding = [(0, b * size - n) for b, n in zip(blocks, image.shape)]
+    padded = np.pad(image, padding, mode="symmetric" if min(image.shape) > size else "edge")
+    coarse = np.median(padded.reshape(blocks[0], size, blocks[1], size), axis=(1, 3))
+    coarse = ndimage.median_filter(coarse, size=3, mode="nearest")
+    # Pixels in units of blocks, whose centres are whole numbers.
+    place = [
+        np.clip((np.arange(n) + 0.5) / size - 0.5, 0.0, b - 1.0)
+        for n, b in zip(image.shape, blocks)
+    ]
+    return ndimage.map_coordinates(coarse, np.meshgrid(*place, indexing="ij"), order=1)
+
+
 def _peak(fwhm, beta, pixel):
     """Return the central height of a Moffat of unit flux, averaged over a pixel."""
     offset = pixel * (np.arange(8) - 3.5) / 8.0
@@ -274,7 +289,7 @@ def _noise_between_sources(sky, residual, setup, n_free, size):
     """Return the noise on the scale of the PSF, relative to the error of a pixel."""
     scaled = np.where(setup.used, residual / setup.sigma, 0.0)
     # Steps and slopes of the background are left to the local constant of each source.
-    scaled = scaled - ndimage.median_filter(scaled, size=size)
+    scaled = scaled - _background(scaled, size)
     quiet = setup.used & (sky < np.median(sky[setup.used]) + 2.0 * setup.sigma * np.std(scaled))
     clipped = np.median(np.abs(scaled[quiet])) * 1.4826 if quiet.any() else 1.0
     quiet &= np.abs(scaled) < 4.0 * clipped

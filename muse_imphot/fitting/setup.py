@@ -26,7 +26,7 @@ START_BETA = 2.5
 _GUARD_FWHM = 2.0
 
 # The model follows the PSF up to the frequency at which its transform has fallen to this.
-_BAND_LEVEL = 1e-5
+_BAND_LEVEL = 3e-5
 
 _MIN_PIXELS = 60
 

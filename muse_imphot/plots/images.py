@@ -260,9 +260,12 @@ def _stretch_ticks(low, high, width):
     """Choose round values that are spread evenly over an asinh stretch."""
     ends = np.arcsinh([low / width, high / width])
     step = (ends[1] - ends[0]) / 5.0
+    if not (np.isfinite(step) and step > 1e-9):
+        return [low]
     ticks = [0.0] if low < 0 < high else []
     for value in width * np.sinh(np.arange(ends[0], ends[1] + 1e-9, step)):
-        unit = 10.0 ** math.floor(math.log10(abs(value))) if value else 1.0
+        # Subnormal numbers have no power of ten that could be divided by.
+        unit = 10.0 ** math.floor(math.log10(abs(value))) if abs(value) > 1e-300 else 1.0
         tick = round(value / unit) * unit
         distance = [abs(math.asinh(tick / width) - math.asinh(t / width)) for t in ticks]
         if low <= tick <= high and min(distance, default=math.inf) > 0.6 * step:
