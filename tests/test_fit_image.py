@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter
 
 from muse_imphot.exceptions import FitError
-from muse_imphot.fitting import FitOptions, NormalEquationsFitter
+from muse_imphot.fitting import FitOptions, NormalEquationsFitter, fit_image
 from muse_imphot.simulate import Scene
 from muse_imphot.simulate.instruments import noise_image
 from muse_imphot.template import HstPSF
@@ -179,8 +179,6 @@ class TestOutcome:
     def test_own_fitter(self, field):
         pair, template = field
         fitter = NormalEquationsFitter(maxiter=1)
-        from muse_imphot.fitting import fit_image
-
         fit = fit_image(
             template,
             pair.muse.data,

@@ -75,8 +75,8 @@ def test_few_pixels(good_fit, count, flagged):
     [
         (None, False),
         (OffsetGuess((0, 0), 0.8, 12.0, 0.3), False),
-        (OffsetGuess((0, 0), 0.8, 3.0, 0.3), True),
-        (OffsetGuess((0, 0), 0.8, 12.0, 0.78), True),
+        (OffsetGuess((0, 0), 0.3, 3.0, 0.2), True),
+        (OffsetGuess((0, 0), 0.8, 8.0, 0.78), True),
         (OffsetGuess((0, 0), 0.8, np.inf, np.nan), False),
     ],
 )

@@ -206,8 +206,8 @@ class TestGuessOffset:
         assert self.guess((0, 0), noise=0.1, good=good, known=known) is None
 
     def test_no_search_at_all(self):
-        """With nothing to compare with, a shift has no rival."""
+        """Where no shift is wanted, those beyond still tell what chance does."""
         guess = self.guess((0, 0), noise=0.3, max_shift=0)
         assert guess.shift == (0, 0)
-        assert guess.significance == np.inf
-        assert np.isnan(guess.rival)
+        assert guess.significance > 10
+        assert guess.rival < 0.5 * guess.correlation

@@ -310,6 +310,32 @@ class TestHoles:
         assert_array_equal(one.image, two.image)
         assert_array_equal(one.known, two.known)
 
+    @pytest.mark.parametrize(
+        ("phase", "size"),
+        [
+            (0.0, 3),
+            (0.0, 5),
+            *(
+                (0.5, size)
+                for size in (1, 3, 5)
+            ),
+        ],
+    )
+    def test_small_hole(self, pair, template, phase, size):
+        """Every MUSE pixel that a hole touches is unknown, however small the hole is."""
+        hst = copy.deepcopy(pair.hst)
+        place = pair.muse.wcs.pixel_to_world(12 + phase, 20 + phase)
+        x, y = (int(round(float(v))) for v in hst.wcs.world_to_pixel(place))
+        half = size // 2
+        hst.data[y - half : y + half + 1, x - half : x + half + 1] = np.nan
+        lost = template.known & ~small_template_of(hst, pair.muse).known
+        m = template.margin
+        if phase == 0:
+            assert lost[20 + m, 12 + m]
+        else:
+            assert lost[20 + m : 22 + m, 12 + m : 14 + m].all()
+        assert lost.sum() <= 16
+
     def test_large_hole(self, pair):
         """Half of the image is missing: what is left is as good as ever."""
         hst = copy.deepcopy(pair.hst)
@@ -674,6 +700,27 @@ class TestFiles:
             assert_allclose(hdul["DATA"].data, template.on_muse_grid().data, atol=1e-3)
             wcs = WCS(hdul["DATA"].header)
         assert same_grid(CCDData(np.zeros(SHAPE), unit="ct", wcs=wcs), pair.muse)
+
+    def test_noise(self, tmp_path):
+        pair = exact_pair(hst_noise=3e-3)
+        template = small_template(pair, measure_noise=True)
+        write_template(template, tmp_path / "template.fits")
+        back = read_template(tmp_path / "template.fits", pair.muse)
+        frequency = np.linspace(0, 5, 20)
+        assert_allclose(back.noise.power(frequency), template.noise.power(frequency), rtol=1e-12)
+        muse = CCDData(pair.muse.data, unit="1e-18 erg / (s cm2 Angstrom)", wcs=pair.muse.wcs)
+        back = read_template(tmp_path / "template.fits", muse)
+        expected = 1e-4 * template.noise.power(frequency)
+        assert_allclose(back.noise.power(frequency), expected, rtol=1e-9)
+
+    @pytest.mark.parametrize("other", ["shape", "place"])
+    def test_other_grid(self, pair, template, tmp_path, other):
+        path = tmp_path / "template.fits"
+        write_template(template, path)
+        muse = pair.muse[:40] if other == "shape" else pair.muse.copy()
+        muse.wcs.wcs.crpix = muse.wcs.wcs.crpix + 0.3
+        with pytest.raises(GeometryError, match=r"template\.fits.*made for another grid"):
+            read_template(path, muse)
 
     def test_other_unit_of_the_same_image(self, pair, template, tmp_path):
         write_template(template, tmp_path / "template.fits")

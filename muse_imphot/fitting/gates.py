@@ -5,9 +5,10 @@ What is noteworthy about a fit: the rules behind the flags.
 
 import numpy as np
 
+from ..exceptions import FitError
 from ..flags import FitFlags
 
-__all__ = ["SCORE_LIMIT", "SERIOUS", "judge"]
+__all__ = ["SCORE_LIMIT", "SERIOUS", "judge", "refuse_chance"]
 
 # Flags that make a warning: the numbers should not be used without a look.
 SERIOUS = (
@@ -27,11 +28,12 @@ _POOR_CHI2 = 2.0
 # Correlation of the residual beyond the reach of the drizzling of a cube (pixels, coefficient).
 _STRUCTURE_LAG, _STRUCTURE_LEVEL = 2.5, 0.15
 
-_FEW_PIXELS = 400
+# Pixels to fit, and part of the image that they make up.
+_FEW_PIXELS, _SMALL_PART = 400, 0.06
 
-# A peak of the correlation of unrelated images stands out by three to five times the scatter.
-_WEAK_SIGNIFICANCE = 5.0
-_WEAK_RIVAL = 0.9
+# Strength of a peak of the correlation: its height in units of the scatter, times that relative to
+# the highest chance match, less one half. Unrelated images reach 5.
+_WEAK_STRENGTH = 5.0
 
 # Terms that were not fitted, in units of their error. Among six of them in a few hundred images
 # chance reaches about 4.
@@ -60,7 +62,7 @@ def judge(fit):
         FitFlags.NOT_CONVERGED: not fit.info.success,
         FitFlags.AT_BOUND: bool(fit.info.at_bound),
         FitFlags.POOR_CHI2: _chi2_is_poor(fit),
-        FitFlags.LOW_OVERLAP: np.count_nonzero(fit.used) < _FEW_PIXELS,
+        FitFlags.LOW_OVERLAP: _few_pixels(fit),
         FitFlags.WEAK_START: _start_is_weak(fit.guess),
         FitFlags.PSF_UNCONSTRAINED: _psf_is_unconstrained(fit),
         FitFlags.VARIANCE_RESCALED: _variance_is_wrong(fit),
@@ -76,6 +78,38 @@ def judge(fit):
     return flags
 
 
+def _few_pixels(fit):
+    n_used = np.count_nonzero(fit.used)
+    return n_used < max(_FEW_PIXELS, _SMALL_PART * fit.n_image)
+
+
+def refuse_chance(fit, flags):
+    """
+    Refuse a fit of which nothing but chance is left.
+
+    Parameters
+    ----------
+    fit : `~muse_imphot.fitting.ImageFit`
+        The fit.
+    flags : `~muse_imphot.flags.FitFlags`
+        Its flags.
+
+    Raises
+    ------
+    FitError
+        If the offset is no better than chance, and the PSF did not come out either.
+    """
+    lost = FitFlags.AT_BOUND | FitFlags.PSF_UNCONSTRAINED | FitFlags.NOT_CONVERGED
+    if flags & FitFlags.WEAK_START and flags & lost:
+        raise FitError(
+            "the images do not seem to show the same sky: the correlation at the best offset is "
+            f"{fit.guess.correlation:.2f}, {fit.guess.significance:.1f} times the scatter of all "
+            f"offsets (elsewhere it reaches {fit.guess.rival:.2f}), and the PSF found is "
+            f"{fit.values['fwhm']:.2f} arcsec with beta {fit.values['beta']:.1f}; check the "
+            "coordinates of both, or give the offset (init_dx, init_dy)"
+        )
+
+
 def _variance_is_wrong(fit):
     low, high = _VARIANCE_RANGE
     return not low < fit.core_variance < high
@@ -87,9 +121,13 @@ def _chi2_is_poor(fit):
 
 
 def _start_is_weak(guess):
+    """Whether the offset that was found may be a chance match."""
     if guess is None:
         return False
-    return guess.significance < _WEAK_SIGNIFICANCE or guess.rival > _WEAK_RIVAL * guess.correlation
+    ratio = np.inf
+    if np.isfinite(guess.rival) and guess.rival > 0:
+        ratio = np.arctanh(min(guess.correlation, 0.999999)) / np.arctanh(guess.rival)
+    return bool(guess.significance * (ratio - 0.5) < _WEAK_STRENGTH)
 
 
 def _residual_is_structured(noise):

@@ -26,8 +26,20 @@ __all__ = ["FitOptions", "ImageFit", "fit_image"]
 
 log = logging.getLogger(__name__)
 
+# The last step, smaller than this part of the errors, is still taken: what remains is some 1e-4 of
+# the errors.
+_TOLERANCE = 1e-2
+
 _MAX_ROUNDS = 6
 _MAX_REJECTIONS = 5
+
+# Chi-square, relative to the sky between the sources, above which some of them are suspected; and
+# the doubt (in flux, and in arcsec) that is then cast on all alike.
+_POOR_FIT = 1.5
+_EVEN_FLUX, _EVEN_SHIFT = 0.15, 0.1
+
+# Sources within so many pixels are the same.
+_SAME_PLACE = 2.5
 
 # If more than this part of the pixels would be masked around outliers, the model is wrong rather
 # than the sources.
@@ -106,6 +118,8 @@ class ImageFit:
         Best model, and standard deviation of each pixel.
     used : 2D bool `~numpy.ndarray`
         The pixels that were fitted.
+    n_image : int
+        Number of pixels of the whole image.
     outliers : list of `~muse_imphot.fitting.Outlier`
         Sources that were left out, in pixels of the whole image.
     scores : list of `~muse_imphot.fitting.Score`
@@ -127,6 +141,7 @@ class ImageFit:
     model: np.ndarray
     sigma: np.ndarray
     used: np.ndarray
+    n_image: int = 0
     outliers: list = field(default_factory=list)
     scores: list = field(default_factory=list)
     template_variance: float = 0.0
@@ -171,7 +186,8 @@ def fit_image(template, data, sigma, good, *, exclude=None, options=None, fitter
         offset, guess = starting_offset(template, data, good, nothing, options)
     else:
         offset, guess = starting_offset(template, data, good, exclude((0.0, 0.0)), options)
-    run = _Run(template, data, sigma, good, exclude, options, fitter or NormalEquationsFitter())
+    fitter = fitter or NormalEquationsFitter(tolerance=_TOLERANCE)
+    run = _Run(template, data, sigma, good, exclude, options, fitter)
     run.settle(offset)
     if sigma is None:
         run.estimate_sigma()
@@ -248,28 +264,93 @@ class _Run:
     def reject_outliers(self):
         """Leave out sources that do not follow the model, and fit again, until none is left."""
         n_before = np.count_nonzero(self.setup.used)
+        uneven = self._misfit() > _POOR_FIT
+        if uneven:
+            self._settle_evenly()
         for _ in range(_MAX_REJECTIONS):
-            residual = self.setup.residual(self.model)
-            found = find_outliers(self.setup, self.model, residual, len(self.info.free))
+            found = self._find_outliers()
+            if found and not self._leave_out(found, n_before):
+                found = []
+            if found or uneven:
+                self.resettle()
+                uneven = False
             if not found:
-                return
-            rows, columns = self.setup.region
-            found = [
-                dataclasses.replace(o, x=o.x + columns.start, y=o.y + rows.start) for o in found
-            ]
-            kept = list(self.outliers)
-            self.outliers += found
-            mask = outlier_mask(self.outliers, self.good.shape, self.template.pixel_scale)
-            left = np.count_nonzero(self.setup.used & ~mask[self.setup.region])
-            if left < (1.0 - _MAX_REJECTED) * n_before:
-                self.outliers = kept
-                log.warning(
-                    "%d more sources do not follow the model, too many to leave them all out",
-                    len(found),
-                )
-                return
-            log.info("%d sources do not follow the model, and are left out", len(found))
+                break
+        if self.outliers:
+            self._reconsider()
+
+    def _reconsider(self):
+        """Judge all sources by the final solution, and let those back in that were suspected."""
+        offset = self.setup.offset_of(self.model)
+        psf = (self.model.fwhm.value, self.model.beta.value)
+        kept, self.outliers = self.outliers, []
+        setup = FitSetup.make(
+            self.template, self.data, self.sigma, self._pixels(offset), offset, psf
+        )
+        model = setup.starting_model(offset, psf, self.options)
+        model.parameters = self.model.parameters
+        rows, columns = setup.region
+        suspects = find_outliers(setup, model, setup.residual(model), trusted=True)
+        places = np.array([(o.x + columns.start, o.y + rows.start) for o in suspects])
+        places = places.reshape(-1, 2)
+        self.outliers = [
+            outlier
+            for outlier in kept
+            if np.any(np.hypot(*(places - (outlier.x, outlier.y)).T) < _SAME_PLACE)
+        ]
+        if len(self.outliers) < len(kept):
+            log.info("%d sources are left out in the end", len(self.outliers))
             self.resettle()
+
+    def _misfit(self):
+        """Return the variance of the residual over that of the sky between the sources."""
+        scaled = (self.setup.residual(self.model) / self.setup.sigma)[self.setup.used]
+        return np.mean(scaled**2) / max(robust_scatter(scaled) ** 2, 1e-300)
+
+    def _settle_evenly(self):
+        """
+        Fit with weights that no bright source dominates.
+
+        A bright star that moved would drag the fit along until it looks like the rule, and all the
+        others like exceptions. With the model taken to be uncertain by a part of itself and of its
+        slope, each source has about the same say.
+        """
+        sigma, names = self.sigma, ("scale", "dx", "dy")
+        for _ in range(2):
+            x, y = self.model.grid()
+            sky, along_x, along_y = self.model.partial_derivatives(
+                names, x, y, *self.model.parameters
+            )
+            doubt = np.hypot(
+                _EVEN_FLUX * self.model.scale.value * sky, _EVEN_SHIFT * np.hypot(along_x, along_y)
+            )
+            region = self.setup.region
+            self.sigma = sigma.copy()
+            self.sigma[region] = np.hypot(sigma[region], doubt)
+            self.resettle()
+        self.sigma = sigma
+
+    def _find_outliers(self):
+        """Return the outliers at the present solution, in pixels of the whole image."""
+        rows, columns = self.setup.region
+        sigma = np.where(self.setup.used, self.sigma[rows, columns], 1.0)
+        setup = dataclasses.replace(self.setup, sigma=sigma)
+        found = find_outliers(setup, self.model, setup.residual(self.model), self.info)
+        return [dataclasses.replace(o, x=o.x + columns.start, y=o.y + rows.start) for o in found]
+
+    def _leave_out(self, found, n_before):
+        """Add outliers to those left out; return whether enough pixels remain without them."""
+        mask = outlier_mask(self.outliers + found, self.good.shape, self.template.pixel_scale)
+        left = np.count_nonzero(self.setup.used & ~mask[self.setup.region])
+        if left < (1.0 - _MAX_REJECTED) * n_before:
+            log.warning(
+                "%d more sources do not follow the model, too many to leave them all out",
+                len(found),
+            )
+            return False
+        log.info("%d sources do not follow the model, and are left out", len(found))
+        self.outliers += found
+        return True
 
     def finish(self, guess):
         """Work out noise and covariance, and collect the outcome."""
@@ -305,6 +386,7 @@ class _Run:
             model=setup.data - residual if setup.used.all() else self._image(),
             sigma=setup.sigma,
             used=setup.used,
+            n_image=self.data.size,
             outliers=self.outliers,
             scores=scores,
             template_variance=self._template_variance(noise),

@@ -258,7 +258,7 @@ class _Problem:
         corrected = point.normal - noise[np.ix_(self.indices, self.indices)]
         # Where the template, at the resolution of the trial, is little but noise, the corrected
         # objective has no minimum; the steps keep out of there.
-        if _is_positive(corrected, point.normal):
+        if is_positive(corrected, point.normal):
             point.normal = corrected
         else:
             point.objective = np.inf
@@ -305,8 +305,21 @@ class _Problem:
         return info
 
 
-def _is_positive(matrix, reference):
-    """Whether a matrix is positive definite, with room to spare, in the scale of another."""
+def is_positive(matrix, reference):
+    """
+    Whether a symmetric matrix is positive definite, with room to spare.
+
+    Parameters
+    ----------
+    matrix : 2D `~numpy.ndarray`
+        The matrix.
+    reference : 2D `~numpy.ndarray`
+        A matrix whose diagonal says what the scale of each row is.
+
+    Returns
+    -------
+    answer : bool
+    """
     scale = np.sqrt(np.maximum(np.diag(reference), np.finfo(float).tiny))
     return bool(np.linalg.eigvalsh(matrix / np.outer(scale, scale))[0] > 1e-6)
 

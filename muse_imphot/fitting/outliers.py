@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..models import MoffatPSF2D, core_radius
+from .least_squares import is_positive
 from .noise import measure_noise
 
 __all__ = ["Outlier", "find_outliers", "outlier_mask"]
@@ -20,12 +21,11 @@ __all__ = ["Outlier", "find_outliers", "outlier_mask"]
 # Sources scatter about the model by at least this much, however bright they are, because the PSF
 # is not exactly a Moffat and colours differ: in flux, and in position (arcsec). Where the sources
 # of an image scatter more, that is taken instead.
-_FLUX_FLOOR = 0.02
-_SHIFT_FLOOR = 0.003
+_FLOORS = np.array([0.02, 0.003, 0.003])
 
 # Point sources may have moved between the epochs (arcsec), and HST lost some of their charge:
-# galaxies say where the field is, stars much less.
-_STAR_FLUX, _STAR_SHIFT = 0.12, 0.03
+# galaxies say where the field is, stars hardly.
+_STAR_FLUX, _STAR_SHIFT = 0.2, 0.15
 
 # Sources are called compact if they reach this part of the peak of a point source when they are
 # seen through a PSF of that FWHM (arcsec).
@@ -74,7 +74,7 @@ class Outlier:
     radius: float
 
 
-def find_outliers(setup, model, residual, n_free):
+def find_outliers(setup, model, residual, info=None, trusted=False):
     """
     Find the sources that do not follow the model.
 
@@ -87,17 +87,31 @@ def find_outliers(setup, model, residual, n_free):
         The fitted model.
     residual : 2D `~numpy.ndarray`
         Image minus model, zero where it was not fitted.
-    n_free : int
-        Number of parameters that were fitted.
+    info : `~muse_imphot.fitting.FitInfo`, optional
+        How the fit ended. With it stars are also compared with the fit that would be without them.
+    trusted : bool, optional
+        Whether the model was fitted without all outliers. They are then compared with the model
+        itself, not with each other, and named from half the usual threshold on.
 
     Returns
     -------
     outliers : list of `Outlier`
         Positions are relative to the part of the image that was fitted.
     """
-    field = _Field.make(setup, model, residual, n_free)
+    field = _Field.make(setup, model, residual, 6)
     sources = [s for s in map(field.measure, field.peaks()) if s is not None]
-    found = _stand_apart(sources, field) + field.unexpected(sources)
+    if trusted:
+        candidates = [
+            _outlier(s, s.values, np.hypot(s.errors, _FLOORS), field, 0.5 * _THRESHOLD)
+            for s in sources
+        ]
+        found = [outlier for outlier in candidates if outlier is not None]
+    else:
+        found = _stand_apart(sources, field)
+    found += field.unexpected(sources, _UNEXPECTED_THRESHOLD * (0.5 if trusted else 1.0))
+    if not found and info is not None:
+        # Once the rest is in order, the fit without a star is the best judge of that star.
+        found = _stand_alone(sources, field, model, info)
     return sorted(found, key=lambda outlier: -outlier.significance)
 
 
@@ -154,6 +168,7 @@ class _Field:
     pixel_scale: tuple
     fwhm: float
     beta: float
+    noise: float
 
     @classmethod
     def make(cls, setup, model, residual, n_free):
@@ -173,7 +188,7 @@ class _Field:
         noise = _noise_between_sources(sky, residual, setup, n_free, size)
         return cls(
             sky, sharp, (scale * along_x, scale * along_y), residual, setup.sigma * noise,
-            setup.used, setup.pixel_scale, fwhm, model.beta.value,
+            setup.used, setup.pixel_scale, fwhm, model.beta.value, noise,
         )  # fmt: skip
 
     def peaks(self):
@@ -234,7 +249,7 @@ class _Field:
         wings = alpha * np.sqrt(ratio ** (1.0 / self.beta) - 1.0)
         return float(np.clip(wings, 1.5 * self.fwhm, 8.0 * self.fwhm))
 
-    def unexpected(self, sources):
+    def unexpected(self, sources, threshold):
         """Return outliers where the residual shows a source, but the template does not."""
         width = self.fwhm / 2.355 / np.array(self.pixel_scale)
         weight = np.where(self.used, 1.0 / self.sigma**2, 0.0)
@@ -248,12 +263,14 @@ class _Field:
                            where=power > 0.3 * power.max())  # fmt: skip
         height *= norm
         error = np.sqrt(norm / np.maximum(power, 1e-300))
-        # Close to a source the model may be off by the usual fraction of it.
+        # Close to a source the model may be off by the usual fraction of it,
         near = ndimage.maximum_filter(np.abs(self.sky), size=int(2 * np.ceil(3 * width.max()) + 1))
-        value = height / np.hypot(error * np.sqrt(norm), 0.05 * near)
+        # and nothing is known to better than a small part of the brightest of them.
+        floor = np.hypot(0.05 * near, 3e-4 * self.sky.max())
+        value = height / np.hypot(error * np.sqrt(norm), floor)
         top = np.abs(value) == ndimage.maximum_filter(np.abs(value), int(4 * width.max()) | 1)
         found = []
-        for y, x in zip(*np.nonzero(top & (np.abs(value) > _UNEXPECTED_THRESHOLD) & self.used)):
+        for y, x in zip(*np.nonzero(top & (np.abs(value) > threshold) & self.used)):
             if any(np.hypot(s.x - x, s.y - y) < 4 * width.max() for s in sources):
                 continue
             kind = "brighter" if value[y, x] > 0 else "fainter"
@@ -305,8 +322,7 @@ def _stand_apart(sources, field):
         return []
     values = np.array([s.values for s in sources])
     own_errors = np.array([s.errors for s in sources])
-    floors = np.array([_FLUX_FLOOR, _SHIFT_FLOOR, _SHIFT_FLOOR])
-    errors = np.hypot(own_errors, floors)
+    errors = np.hypot(own_errors, _FLOORS)
     # With fewer than three there is no majority, and the fit itself is the reference.
     centre = np.zeros(3)
     star = np.array([_STAR_FLUX, _STAR_SHIFT, _STAR_SHIFT])
@@ -316,30 +332,65 @@ def _stand_apart(sources, field):
         centre = np.array([_weighted_median(v, w) for v, w in zip(values.T, weights.T)])
         # The median of few or faint sources is itself uncertain.
         errors = np.hypot(errors, np.sqrt(0.5 * np.pi / weights.sum(axis=0)))
-    if len(sources) >= 5:
-        errors = np.hypot(errors, _scatter(values - centre, own_errors, weights, floors))
-    pulls = (values - centre) / errors
+    extended = ~np.array([s.compact for s in sources])
+    if np.count_nonzero(extended) >= 5:
+        scatter = _scatter((values - centre)[extended], own_errors[extended])
+        errors = np.hypot(errors, scatter)
+    candidates = (
+        _outlier(s, v, e, field, _THRESHOLD) for s, v, e in zip(sources, values - centre, errors)
+    )
+    return [outlier for outlier in candidates if outlier is not None]
+
+
+def _stand_alone(sources, field, model, info):
+    """Return the stars that differ from what the fit would be without them."""
+    free = {name: i for i, name in enumerate(info.free)}
+    names = [name for name in ("scale", "dx", "dy") if name in free]
+    rows = [free[name] for name in names]
+    places = [("scale", "dx", "dy").index(name) for name in names]
+    size = np.array([model.scale.value if name == "scale" else 1.0 for name in names])
+    derivatives = info.derivatives.reshape(len(info.free), *field.sky.shape)
+    weighted = (derivatives * np.where(field.used, 1.0 / field.sigma, 0.0)).reshape(len(free), -1)
+    everything = weighted @ weighted.T
     found = []
-    for source, pull, value in zip(sources, pulls, values - centre):
-        significance = float(np.sqrt(np.sum(pull**2)))
-        if significance < _THRESHOLD:
+    for source in [s for s in sources if s.compact]:
+        at, inside = field._stamp(int(source.y), int(source.x), 2.0 * field.fwhm)
+        part = derivatives[:, at[0], at[1]][:, inside] / field.sigma[at][inside]
+        others = everything - part @ part.T
+        if not is_positive(others, everything):
             continue
-        moved = np.hypot(pull[1], pull[2]) > abs(pull[0])
-        kind = "moved" if moved else "brighter" if value[0] > 0 else "fainter"
-        shift = float(np.hypot(value[1], value[2]))
-        height = source.peak * min(abs(value[0]) + 2.0 * shift / field.fwhm, 1.5)
-        radius = field.radius(height, source.y, source.x)
-        found.append(Outlier(source.x, source.y, kind, significance, 1.0 + float(value[0]),
-                             float(value[1]), float(value[2]), radius))  # fmt: skip
-    return found
+        inverse = np.linalg.inv(others)
+        change = -inverse @ (part @ (field.residual[at][inside] / field.sigma[at][inside]))
+        value, error = source.values.copy(), np.hypot(source.errors, _FLOORS)
+        value[places] -= change[rows] / size
+        error[places] = np.hypot(error[places], np.sqrt(np.diag(inverse)[rows]) / size)
+        found.append(_outlier(source, value, error, field, _THRESHOLD))
+    return [outlier for outlier in found if outlier is not None]
 
 
-def _scatter(values, errors, weights, floors):
+def _outlier(source, value, error, field, threshold):
+    """Return a source as an outlier if its flux excess and shift are significant, else None."""
+    pull = value / error
+    significance = float(np.sqrt(np.sum(pull**2)))
+    if significance < threshold:
+        return None
+    moved = np.hypot(pull[1], pull[2]) > abs(pull[0])
+    kind = "moved" if moved else "brighter" if value[0] > 0 else "fainter"
+    shift = float(np.hypot(value[1], value[2]))
+    height = source.peak * min(abs(value[0]) + 2.0 * shift / field.fwhm, 1.5)
+    return Outlier(
+        source.x, source.y, kind, significance, 1.0 + float(value[0]), float(value[1]),
+        float(value[2]), field.radius(height, source.y, source.x),
+    )  # fmt: skip
+
+
+def _scatter(values, errors):
     """Return by how much the sources scatter beyond their errors, at least the floors."""
+    weights = 1.0 / (errors**2 + _FLOORS**2)
     total = [_weighted_median(np.abs(v), w) for v, w in zip(values.T, weights.T)]
     typical = [_weighted_median(e, w) for e, w in zip(errors.T, weights.T)]
     excess = (1.4826 * np.array(total)) ** 2 - np.array(typical) ** 2
-    return np.sqrt(np.maximum(excess, floors**2))
+    return np.sqrt(np.maximum(excess, _FLOORS**2))
 
 
 def _weighted_median(values, weights):

@@ -64,15 +64,15 @@ def score_tests(model, setup, info, inverse, noise, names):
     weights = setup.weights
     free = info.derivatives.reshape(len(info.free), *setup.used.shape) * weights
     residual = setup.residual(model) * weights
-    scores = []
-    for name, column in zip(names, columns):
-        column = column * weights
-        # What of the term the free parameters cannot imitate.
-        mixed = np.tensordot(free, column, axes=([1, 2], [0, 1]))
-        own = column - np.tensordot(inverse @ mixed, free, axes=1)
-        curvature = float(np.vdot(own, column))
-        gradient = float(np.vdot(own, residual))
-        variance = float(weighted_products(own[None], noise)[0, 0])
-        if curvature > 0 and variance > 0:
-            scores.append(Score(name, gradient / curvature, gradient / np.sqrt(variance)))
-    return scores
+    columns = np.stack(columns) * weights
+    # What of the terms the free parameters cannot imitate.
+    mixed = np.tensordot(free, columns, axes=([1, 2], [1, 2]))
+    own = columns - np.tensordot((inverse @ mixed).T, free, axes=1)
+    curvatures = np.einsum("kij,kij->k", own, columns)
+    gradients = np.einsum("kij,ij->k", own, residual)
+    variances = np.diag(weighted_products(own, noise))
+    return [
+        Score(name, float(gradient / curvature), float(gradient / np.sqrt(variance)))
+        for name, gradient, curvature, variance in zip(names, gradients, curvatures, variances)
+        if curvature > 0 and variance > 0
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..exceptions import FitError
-from ..models import TemplateImage2D, moffat_transform
+from ..models import TemplateImage2D, core_radius, moffat_transform
 from .start import guess_offset
 from .template_noise import TemplateNoiseCorrection
 
@@ -29,6 +29,10 @@ _GUARD_FWHM = 2.0
 _BAND_LEVEL = 3e-5
 
 _MIN_PIXELS = 60
+
+# Sky around the field whose sources bring their wings in: as far as this part of the flux of the
+# PSF reaches, within limits (pixels).
+_WINGS, _MIN_BORDER, _MAX_BORDER = 0.002, 24, 100
 
 
 @dataclass
@@ -106,7 +110,8 @@ class FitSetup:
         region = ndimage.find_objects(used.astype(np.int8))[0]
         # Some room below the PSF expected, so that a slightly sharper one needs no second round.
         band = _band_of((0.9 * fwhm, beta), max(scale_y, scale_x))
-        convolver = template.convolver(region, shift=shift, band=band)
+        border = _border_of((fwhm, beta), min(scale_y, scale_x))
+        convolver = template.convolver(region, shift=shift, border=border, band=band)
         used = used[region]
         return cls(
             template, region, shift, guard, np.where(used, data[region], 0.0),
@@ -207,6 +212,14 @@ def _band_of(psf, scale):
     return float(band[min(np.count_nonzero(passed), len(band) - 1)])
 
 
+def _border_of(psf, scale):
+    """Return how many pixels of sky around the field are needed for a PSF."""
+    fwhm, beta = psf
+    # The flux beyond a radius r is (1 + r^2 / alpha^2)^(1 - beta).
+    reach = core_radius(fwhm, beta) * np.sqrt(_WINGS ** (-1.0 / (beta - 1.0)) - 1.0)
+    return int(np.clip(np.ceil(reach / scale), _MIN_BORDER, _MAX_BORDER))
+
+
 def _linear_start(sky, data, weight, fixed):
     """Return scale, background and chi2 of the weighted linear regression on the template."""
     total = weight.sum()
@@ -257,12 +270,13 @@ def starting_offset(template, data, good, excluded, options):
     known[m : m + data.shape[0], m : m + data.shape[1]] &= ~excluded
     scale_y, scale_x = template.pixel_scale
     max_shift = min(int(np.ceil(options.max_offset / min(scale_y, scale_x))), m)
-    if np.count_nonzero(good) < _MIN_PIXELS or np.count_nonzero(known) < _MIN_PIXELS:
+    if np.count_nonzero(good & ~excluded) < _MIN_PIXELS or np.count_nonzero(known) < _MIN_PIXELS:
         raise FitError(
             f"too few pixels to compare the images: {np.count_nonzero(good)} good MUSE pixels, "
             f"{np.count_nonzero(known)} pixels observed by HST; at least {_MIN_PIXELS} are needed"
         )
-    guess = guess_offset(data, good, coarse, known, max_shift=max_shift)
+    # Masks on the sky are taken out of both: where exactly they lie in the image is not known yet.
+    guess = guess_offset(data, good & ~excluded, coarse, known, max_shift=max_shift)
     if guess is None:
         raise FitError(
             f"no offset within {options.max_offset:g} arcsec can be tested: one of the images is "

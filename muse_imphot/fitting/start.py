@@ -14,6 +14,10 @@ __all__ = ["OffsetGuess", "correlate_masked", "guess_offset"]
 # considered: a few pixels correlate with anything.
 _MIN_OVERLAP = 0.3
 
+# Peaks that stand out by this much are beyond doubt; for others, mirrored templates tell how high a
+# chance match can be.
+_SURE = 14.0
+
 
 @dataclass(frozen=True)
 class OffsetGuess:
@@ -30,7 +34,7 @@ class OffsetGuess:
         Height of the peak above all the other shifts, in units of their scatter (after Fisher's
         transformation of the coefficients).
     rival : float
-        Correlation coefficient of the highest peak elsewhere.
+        Correlation coefficient of the highest peak elsewhere, or of a mirrored template.
     """
 
     shift: tuple
@@ -118,10 +122,15 @@ def guess_offset(image, good, template, known, *, max_shift, noise=None, centre=
     if centre != (0, 0):
         template = np.roll(template, centre, axis=(0, 1))
         known = np.roll(known, centre, axis=(0, 1))
-    coefficient = correlate_masked(image, good, template, known, max_shift)
-    if not np.any(np.isfinite(coefficient)):
+    # Shifts beyond those wanted tell what chance does.
+    reach = min((t - i) // 2 for t, i in zip(template.shape, image.shape))
+    coefficient = correlate_masked(image, good, template, known, reach)
+    wanted = np.full(coefficient.shape, np.nan)
+    inner = slice(reach - max_shift, reach + max_shift + 1)
+    wanted[inner, inner] = coefficient[inner, inner]
+    if not np.any(np.isfinite(wanted)):
         return None
-    peak = np.unravel_index(np.nanargmax(coefficient), coefficient.shape)
+    peak = np.unravel_index(np.nanargmax(wanted), wanted.shape)
     best = float(coefficient[peak])
     away = np.isfinite(coefficient) & ~_hill(coefficient, peak)
     others = coefficient[away]
@@ -133,8 +142,19 @@ def guess_offset(image, good, template, known, *, max_shift, noise=None, centre=
         top = np.arctanh(min(best, 0.999999))
         significance = float((top - np.median(z)) / max(scatter, 1e-12))
         rival = float(others.max())
-    shift = (int(peak[0]) - max_shift + centre[0], int(peak[1]) - max_shift + centre[1])
+    if significance < _SURE:
+        rival = np.nanmax([rival, _by_chance(image, good, template, known, reach)])
+    shift = (int(peak[0]) - reach + centre[0], int(peak[1]) - reach + centre[1])
     return OffsetGuess(shift, best, significance, rival)
+
+
+def _by_chance(image, good, template, known, reach):
+    """Return the highest correlation with mirrored templates, which show another sky."""
+    mirrored = [
+        correlate_masked(image, good, template[flip], known[flip], reach)
+        for flip in (np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1])
+    ]
+    return float(np.nanmax(mirrored)) if np.any(np.isfinite(mirrored)) else np.nan
 
 
 def _compress(image, good, noise):

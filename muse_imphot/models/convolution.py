@@ -134,34 +134,34 @@ class ConvolvedTemplate:
 
     def _fold(self, spectrum, folded):
         """Sum the aliases of a spectrum into ``folded``: what sampling does to them."""
-        n_y, n_x = self.area
-        half = n_x // 2
-        top_y, top_x = int(self._row[-1]), int(self._column[-1])
-        if top_x > half or top_x + half >= n_x:
-            spectrum = self._fold_columns(spectrum, half, top_x)
+        n_x = self.area[1]
+        half, top_x = n_x // 2, int(self._column[-1])
+        width = min(top_x, half) + 1
+        folded[:, width:] = 0.0
+        self._fold_rows(spectrum[:, :width], folded[:, :width])
+        for turn in range(1, (top_x + half) // n_x + 1):
+            # Frequencies above, and the conjugates that stand for those below zero.
+            first = max(turn * n_x - top_x, 0)
+            part = spectrum[:, turn * n_x - half : turn * n_x - first + 1]
+            rows = np.empty((self.area[0], part.shape[1]), dtype=complex)
+            self._fold_rows(part, rows)
+            mirrored = np.conj(rows[:, ::-1])
+            folded[0, first:] += mirrored[0]
+            folded[1:, first:] += mirrored[:0:-1]
+            if top_x >= turn * n_x:
+                part = spectrum[:, turn * n_x : min(top_x, turn * n_x + half) + 1]
+                rows = np.empty((self.area[0], part.shape[1]), dtype=complex)
+                self._fold_rows(part, rows)
+                folded[:, : part.shape[1]] += rows
+
+    def _fold_rows(self, spectrum, folded):
+        """Sum the aliases along y, from rows of rising frequency to rows in the order of FFTs."""
+        n_y, top_y = self.area[0], int(self._row[-1])
         folded[:] = 0.0
-        width = spectrum.shape[1]
         for turn in range(-top_y // n_y, top_y // n_y + 1):
             low, high = max(-top_y, turn * n_y), min(top_y, turn * n_y + n_y - 1)
             start = low - turn * n_y
-            rows = folded[start : start + high - low + 1, :width]
-            rows += spectrum[low + top_y : high + top_y + 1]
-
-    def _fold_columns(self, spectrum, half, top_x):
-        """Sum the aliases along x: those of negative frequency are conjugates of positive ones."""
-        n_x = self.area[1]
-        columns = np.zeros((spectrum.shape[0], half + 1), dtype=complex)
-        columns[:, : top_x + 1] = spectrum[:, : half + 1]
-        opposite = spectrum[::-1]
-        for turn in range(1, (top_x + half) // n_x + 1):
-            first = max(turn * n_x - top_x, 0)
-            last = turn * n_x - half
-            mirrored = opposite[:, last : turn * n_x - first + 1]
-            columns[:, first:] += np.conj(mirrored[:, ::-1])
-            if top_x >= turn * n_x:
-                width = min(top_x - turn * n_x, half) + 1
-                columns[:, :width] += spectrum[:, turn * n_x : turn * n_x + width]
-        return columns
+            folded[start : start + high - low + 1] += spectrum[low + top_y : high + top_y + 1]
 
     def _images(self, spectra):
         """Inverse transforms of a sequence of spectra, cut to the window, of shape (k, ny, nx)."""

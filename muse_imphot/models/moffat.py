@@ -60,9 +60,21 @@ def _matern(x, nu):
     # In logarithms, because Gamma(nu) and K_nu overflow for large nu long before their ratio does.
     log_value = nu * np.log(xi / 2.0) + np.log(special.kve(nu, xi)) - xi
     value = np.exp(log_value - special.gammaln(nu) + np.log(2.0))
-    # Where K_nu itself overflows, the argument is so small that its limit is reached.
-    result[inside] = np.where(np.isfinite(value), value, 1.0)
+    # Where K_nu itself overflows, x is so much smaller than nu that a series will do.
+    overflow = ~np.isfinite(value)
+    value[overflow] = np.exp(_log_series(xi[overflow], nu)[0])
+    result[inside] = value
     return result
+
+
+def _log_series(x, nu):
+    """Return the logarithm of `_matern` for ``x`` well below ``nu``, and ``x`` times its slope.
+
+    Both are the first terms of their series in ``x^2``, which is what is left of the ratio of the
+    Bessel function and the Gamma function for large ``nu``.
+    """
+    one, two = x**2 / (4.0 * (nu - 1.0)), x**4 / (32.0 * (nu - 1.0) ** 2 * (nu - 2.0))
+    return two - one, 4.0 * two - 2.0 * one
 
 
 def _matern_slope(x, nu):
@@ -73,7 +85,10 @@ def _matern_slope(x, nu):
     xi = x[inside]
     log_value = nu * np.log(xi / 2.0) + np.log(special.kve(nu - 1.0, xi)) - xi
     value = xi * np.exp(log_value - special.gammaln(nu) + np.log(2.0))
-    result[inside] = -np.where(np.isfinite(value), value, 0.0)
+    overflow = ~np.isfinite(value)
+    log_value, slope = _log_series(xi[overflow], nu)
+    value[overflow] = -np.exp(log_value) * slope
+    result[inside] = -value
     return result
 
 

@@ -4,6 +4,7 @@ The two conventions of the FWHM: with the pixel of the detector, and without.
 """
 
 import numpy as np
+from scipy.optimize import brentq
 
 from .moffat import core_radius
 
@@ -33,21 +34,22 @@ def pixel_fwhm(fwhm, beta, pixel):
     offset = 0.5 * pixel * nodes
     weight = 0.25 * weights[:, None] * weights[None, :]
     alpha2 = core_radius(fwhm, beta) ** 2
-    widths = []
-    for direction in ((1.0, 0.0), (np.sqrt(0.5), np.sqrt(0.5))):
-
-        def profile(radius, direction=direction):
-            x = radius * direction[0] + offset[:, None]
-            y = radius * direction[1] + offset[None, :]
-            return float(np.sum(weight * (1.0 + (x**2 + y**2) / alpha2) ** -beta))
-
-        half = 0.5 * profile(0.0)
-        low, high = 0.0, fwhm + pixel
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if profile(middle) > half else (low, middle)
-        widths.append(low + high)
-    return float(np.mean(widths))
+    half = 0.5 * np.sum(weight * (1.0 + (offset[:, None] ** 2 + offset**2) / alpha2) ** -beta)
+    # Newton's method for the radii of half the height, along a side and along a diagonal.
+    along = np.array([[1.0, 0.0], [np.sqrt(0.5), np.sqrt(0.5)]])[:, :, None, None]
+    radius = np.full(2, 0.5 * np.hypot(fwhm, 0.8 * pixel))
+    for _ in range(30):
+        x = radius[:, None, None] * along[:, 0] + offset[:, None]
+        y = radius[:, None, None] * along[:, 1] + offset[None, :]
+        base = 1.0 + (x**2 + y**2) / alpha2
+        value = weight * base**-beta
+        slope = -2.0 * beta / alpha2 * value / base * (x * along[:, 0] + y * along[:, 1])
+        step = (value.sum(axis=(1, 2)) - half) / slope.sum(axis=(1, 2))
+        # Never beyond the centre, whatever the slope there.
+        radius = np.maximum(radius - step, 0.2 * radius)
+        if np.all(np.abs(step) < 1e-13 * (fwhm + pixel)):
+            break
+    return float(radius.sum())
 
 
 def optical_fwhm(fwhm, beta, pixel):
@@ -69,12 +71,12 @@ def optical_fwhm(fwhm, beta, pixel):
         Full width at half maximum of the Moffat that gets ``fwhm`` when it is convolved with the
         pixel; NaN if ``fwhm`` is less than the pixel alone would give.
     """
-    if fwhm < 1.02 * pixel:
+    if pixel == 0:
+        return float(fwhm)
+    # A pixel adds no more than its diagonal; narrower profiles it does not resolve at all.
+    narrow = max(0.3 * pixel, fwhm - 1.5 * pixel)
+    if not (fwhm > 1.02 * pixel and fwhm > pixel_fwhm(narrow, beta, pixel)):
         return np.nan
-    estimate = np.sqrt(max(fwhm**2 - 0.5 * pixel**2, (0.2 * fwhm) ** 2))
-    for _ in range(40):
-        error = pixel_fwhm(estimate, beta, pixel) - fwhm
-        if abs(error) < 1e-10 * fwhm:
-            return float(estimate)
-        estimate = max(estimate - error, 0.3 * estimate)
-    return float(estimate) if abs(error) < 1e-4 * fwhm else np.nan
+    return float(
+        brentq(lambda width: pixel_fwhm(width, beta, pixel) - fwhm, narrow, fwhm, rtol=1e-12)
+    )

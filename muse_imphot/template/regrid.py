@@ -270,8 +270,13 @@ def _regrid(smooth, smooth_wcs, cutout, grids, padded, oversample):
     blocks = finite.reshape(padded[0], oversample, padded[1], oversample)
     known = blocks.all(axis=(1, 3))
     if cutout.mask.any():
+        # Grown by half a MUSE pixel in every direction, so that its value at the centre of a MUSE
+        # pixel tells of all of that pixel.
+        hst_scale = min(pixel_scales(cutout.wcs, cutout.data.shape))
+        reach = int(np.ceil(0.5 * max(pixel_scales(grids[1], padded)) / hst_scale))
+        mask = ndimage.maximum_filter(cutout.mask, size=2 * reach + 1)
         good, _ = reproject_interp(
-            ((~cutout.mask).astype(float), cutout.wcs),
+            ((~mask).astype(float), cutout.wcs),
             grids[1],
             shape_out=padded,
             order="bilinear",
