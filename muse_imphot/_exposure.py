@@ -283,8 +283,11 @@ def _template(task, hst, image):
         max_offset=largest,
         filter_info=hst.info,
     )
+    given = {key: fit[key] for key in ("hst_fwhm", "hst_beta") if fit.get(key) is not None}
+    if not given:
+        return template
     psf = template.psf
-    psf = HstPSF(_arcsec(fit.get("hst_fwhm", psf.fwhm)), float(fit.get("hst_beta", psf.beta)))
+    psf = HstPSF(_arcsec(given.get("hst_fwhm", psf.fwhm)), float(given.get("hst_beta", psf.beta)))
     return dataclasses.replace(template, psf=psf)
 
 

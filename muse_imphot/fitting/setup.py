@@ -4,14 +4,14 @@ What a round of fitting works with: the pixels, the part of the template, and st
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from ..exceptions import FitError
 from ..models import TemplateImage2D, core_radius, moffat_transform
-from .start import guess_offset
+from .start import bin_pairs, guess_offset
 from .template_noise import TemplateNoiseCorrection
 
 __all__ = ["FitSetup", "starting_offset"]
@@ -29,6 +29,9 @@ _GUARD_FWHM = 2.0
 _BAND_LEVEL = 3e-5
 
 _MIN_PIXELS = 60
+
+# Images of at least so many pixels a side are searched for the offset at half their resolution.
+_LARGE = 160
 
 # Sky around the field whose sources bring their wings in: as far as this part of the flux of the
 # PSF reaches, within limits (pixels).
@@ -164,14 +167,15 @@ class FitSetup:
         dx, dy = (offset[i] - self.origin[i] for i in range(2))
         weight = self.weights**2
         trials = [psf] if psf else [(fwhm, START_BETA) for fwhm in START_FWHM]
-        best = None
-        for fwhm, beta in trials:
-            fwhm, beta = fixed.get("fwhm", fwhm), fixed.get("beta", beta)
+        trials = [(fixed.get("fwhm", fwhm), fixed.get("beta", beta)) for fwhm, beta in trials]
+        starts = []
+        for fwhm, beta in dict.fromkeys(trials):
             sky = self.convolver.image(dx, dy, fwhm, beta)
-            scale, bg, chi2 = _linear_start(sky, self.data, weight, fixed)
-            if best is None or chi2 < best[0]:
-                best = (chi2, max(scale, options.min_scale), bg, fwhm, beta)
-        _, scale, bg, fwhm, beta = best
+            starts.append((*_linear_start(sky, self.data, weight, fixed), fwhm, beta))
+        scale, bg, _, fwhm, beta = min(starts, key=lambda start: start[2])
+        if len(starts) == len(START_FWHM):
+            fwhm = _vertex([s[3] for s in starts], [s[2] for s in starts])
+        scale = max(scale, options.min_scale)
         model = TemplateImage2D(
             self.convolver, scale=scale, bg=bg, dx=dx, dy=dy, fwhm=fwhm, beta=beta
         )
@@ -203,6 +207,14 @@ class FitSetup:
         same_guard = abs(_GUARD_FWHM * psf[0] - self.guard) < scale
         needed = min(_band_of(psf, scale), self.template.oversample)
         return moved < scale and same_guard and needed <= self.convolver.band
+
+
+def _vertex(fwhm, chi2):
+    """Return the FWHM at which a parabola through chi-square is least, within the trials."""
+    a, b, _ = np.polyfit(np.log(fwhm), chi2, 2)
+    if not a > 0:
+        return fwhm[int(np.argmin(chi2))]
+    return float(np.exp(np.clip(-0.5 * b / a, np.log(fwhm[0]), np.log(fwhm[-1]))))
 
 
 def _band_of(psf, scale):
@@ -276,15 +288,35 @@ def starting_offset(template, data, good, excluded, options):
             f"{np.count_nonzero(known)} pixels observed by HST; at least {_MIN_PIXELS} are needed"
         )
     # Masks on the sky are taken out of both: where exactly they lie in the image is not known yet.
-    guess = guess_offset(data, good & ~excluded, coarse, known, max_shift=max_shift)
+    guess = _search(data, good & ~excluded, coarse, known, max_shift)
     if guess is None:
         raise FitError(
             f"no offset within {options.max_offset:g} arcsec can be tested: one of the images is "
             "constant, or they hardly overlap; check that both show the same sky"
         )
-    found = guess.shift[1] * scale_x, guess.shift[0] * scale_y
+    found = guess.position[1] * scale_x, guess.position[0] * scale_y
     log.info(
         "starting offset %.1f, %.1f arcsec: correlation %.2f, %.1f times the scatter",
         *found, guess.correlation, guess.significance,
     )  # fmt: skip
     return tuple(f if v is None else float(v) for f, v in zip(found, given)), guess
+
+
+def _search(data, good, template, known, max_shift):
+    """Return the guess of the offset; large images are searched at half their resolution."""
+    if min(data.shape) < _LARGE:
+        return guess_offset(data, good, template, known, max_shift=max_shift)
+    # The margin of the template has to be even, so that the pairs of pixels correspond.
+    if (template.shape[0] - data.shape[0]) // 2 % 2:
+        template, known = template[1:-1, 1:-1], known[1:-1, 1:-1]
+    trimmed = tuple(n - n % 2 for n in data.shape)
+    extra = [n - t for n, t in zip(data.shape, trimmed)]
+    template = template[: template.shape[0] - extra[0], : template.shape[1] - extra[1]]
+    known = known[: template.shape[0], : template.shape[1]]
+    binned = guess_offset(
+        *bin_pairs(data, good), *bin_pairs(template, known), max_shift=-(-max_shift // 2)
+    )
+    if binned is None:
+        return None
+    position = tuple(2.0 * p for p in binned.position)
+    return replace(binned, shift=tuple(round(p) for p in position), position=position)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-__all__ = ["OffsetGuess", "correlate_masked", "guess_offset"]
+__all__ = ["OffsetGuess", "bin_pairs", "correlate_masked", "guess_offset"]
 
 # A shift for which fewer than this fraction of the pixels of the best overlap take part is not
 # considered: a few pixels correlate with anything.
@@ -35,12 +35,15 @@ class OffsetGuess:
         transformation of the coefficients).
     rival : float
         Correlation coefficient of the highest peak elsewhere, or of a mirrored template.
+    position : tuple of float
+        The movement along y and x, with a fraction of a pixel from the shape of the peak.
     """
 
     shift: tuple
     correlation: float
     significance: float
     rival: float
+    position: tuple = None
 
 
 def correlate_masked(image, good, template, known, max_shift):
@@ -144,8 +147,45 @@ def guess_offset(image, good, template, known, *, max_shift, noise=None, centre=
         rival = float(others.max())
     if significance < _SURE:
         rival = np.nanmax([rival, _by_chance(image, good, template, known, reach)])
+    exact = [
+        at + _vertex(np.take(coefficient, peak[1 - axis], axis=1 - axis), at) - reach + start
+        for axis, (at, start) in enumerate(zip(peak, centre))
+    ]
     shift = (int(peak[0]) - reach + centre[0], int(peak[1]) - reach + centre[1])
-    return OffsetGuess(shift, best, significance, rival)
+    return OffsetGuess(shift, best, significance, rival, tuple(map(float, exact)))
+
+
+def _vertex(values, at):
+    """Return how far from a peak the parabola through it and its neighbours is highest."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, here, after = values[at - 1 : at + 2]
+    bend = before - 2.0 * here + after
+    if not (np.isfinite(bend) and bend < 0):
+        return 0.0
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
+
+
+def bin_pairs(image, good):
+    """
+    Average blocks of two by two pixels.
+
+    Parameters
+    ----------
+    image : 2D `~numpy.ndarray`
+        The image; an odd last row or column is left out.
+    good : 2D bool `~numpy.ndarray`
+        Its usable pixels.
+
+    Returns
+    -------
+    image, good : 2D `~numpy.ndarray`
+        The means of the usable pixels, and the blocks of which at least three are usable.
+    """
+    ny, nx = (n // 2 for n in image.shape)
+    blocks = np.where(good, image, 0.0)[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2)
+    count = good[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2).sum(axis=(1, 3))
+    return blocks.sum(axis=(1, 3)) / np.maximum(count, 1), count >= 3
 
 
 def _by_chance(image, good, template, known, reach):

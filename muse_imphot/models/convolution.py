@@ -6,6 +6,8 @@ This is the arithmetic behind `~muse_imphot.models.TemplateImage2D`: plain array
 All convolutions, shifts and derivatives are products in the Fourier plane, hence exact.
 """
 
+import functools
+
 import numpy as np
 from scipy import fft, sparse
 
@@ -117,14 +119,10 @@ class ConvolvedTemplate:
 
     def _set_radial_table(self):
         """Prepare the interpolation from the radial table to one quadrant of the plane."""
-        upper = self.fy[len(self.fy) // 2 :]
-        radius = np.hypot(upper[:, None], self.fx[None, :])
-        limit = max(radius.max() * (1.0 + 1e-9), 1e-9)
-        self._nodes = limit * np.linspace(0.0, 1.0, _N_NODES) ** 2
-        self._spread = _interpolation_matrix(
-            np.sqrt(radius.ravel() / limit) * (_N_NODES - 1), _N_NODES
-        )
-        self._quadrant_shape = radius.shape
+        top = int(self._row[-1]), int(self._column[-1])
+        steps = tuple(1.0 / (n * s) for n, s in zip(self.area, self.pixel_scale))
+        self._nodes, self._spread = _quadrant_table(top, steps)
+        self._quadrant_shape = (top[0] + 1, top[1] + 1)
         self._mirror = np.abs(self._row)
 
     def _radial(self, table):
@@ -308,6 +306,21 @@ class ConvolvedTemplate:
             Of the shape of the window.
         """
         return self.images((dx, dy, fwhm, beta, e1, e2), [("psf", 0, 0)])[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _quadrant_table(top, steps):
+    """
+    Return the nodes of the radial table, and the matrix that spreads it over one quadrant.
+
+    Rounds of a fit, and fits of images of the same size, share them.
+    """
+    fy, fx = (np.arange(n + 1) * step for n, step in zip(top, steps))
+    radius = np.hypot(fy[:, None], fx[None, :])
+    limit = max(radius.max() * (1.0 + 1e-9), 1e-9)
+    nodes = limit * np.linspace(0.0, 1.0, _N_NODES) ** 2
+    position = np.sqrt(radius.ravel() / limit) * (_N_NODES - 1)
+    return nodes, _interpolation_matrix(position, _N_NODES)
 
 
 def _interpolation_matrix(position, n_nodes):

@@ -6,17 +6,26 @@ from .files import is_template_file, read_template, write_template
 from .geometry import Turn, same_grid
 from .noise import TemplateNoise, measure_template_noise
 from .psf import HstPSF, LowPass
+from .psf_image import ImagePSF, frame_matrix
+from .psf_reading import read_hst_psf
+from .psf_star_finding import find_stars
+from .psf_stars import measure_hst_psf
 from .regrid import make_template
 
 __all__ = [
     "HstPSF",
+    "ImagePSF",
     "LowPass",
     "Template",
     "TemplateNoise",
     "Turn",
+    "find_stars",
+    "frame_matrix",
     "is_template_file",
     "make_template",
+    "measure_hst_psf",
     "measure_template_noise",
+    "read_hst_psf",
     "read_template",
     "same_grid",
     "write_template",

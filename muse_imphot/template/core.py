@@ -215,8 +215,7 @@ class Template:
             Of the shape of the MUSE image.
         """
         # The distance is measured within the margins too, so that the far end of these counts.
-        framed = np.pad(self.known, 1)
-        away = ndimage.distance_transform_edt(framed, sampling=self.pixel_scale)[1:-1, 1:-1]
+        away = _distance_inside(self.known, self.pixel_scale)
         far = self.known & (away > distance)
         ny, nx = self.shape
         y = np.rint(np.arange(ny) + self.margin - shift[0]).astype(int)
@@ -256,3 +255,13 @@ class Template:
         mask = ~self.known_pixels()
         data = np.where(mask, 0.0, data)
         return CCDData(data, unit=self.unit, mask=mask, wcs=self.wcs, meta=self.header.copy())
+
+
+def _distance_inside(known, pixel_scale):
+    """Return the distance of every pixel from unknown sky, which is also all beyond the edges."""
+    if not known.all():
+        framed = np.pad(known, 1)
+        return ndimage.distance_transform_edt(framed, sampling=pixel_scale)[1:-1, 1:-1]
+    index = [np.arange(n) for n in known.shape]
+    along = [s * np.minimum(i + 1.0, len(i) - i) for i, s in zip(index, pixel_scale)]
+    return np.minimum(along[0][:, None], along[1][None, :])

@@ -18,10 +18,11 @@ from .core import Template
 from .geometry import same_pixels
 from .noise import TemplateNoise
 from .psf import HstPSF, LowPass
+from .psf_image import ImagePSF
 
 __all__ = ["is_template_file", "read_template", "write_template"]
 
-_FINE, _KNOWN, _NOISE = "TEMPLATE", "KNOWN", "NOISE"
+_FINE, _KNOWN, _NOISE, _PSF = "TEMPLATE", "KNOWN", "NOISE", "HSTPSF"
 
 
 def write_template(template, path, *, overwrite=False):
@@ -49,6 +50,8 @@ def write_template(template, path, *, overwrite=False):
     hdul = fits.HDUList([*hdus, fine, known])
     if template.noise is not None:
         hdul.append(_noise_table(template.noise))
+    if isinstance(template.psf, ImagePSF):
+        hdul.append(_psf_image(template.psf))
     with atomic_path(path, overwrite=overwrite) as temporary:
         hdul.writeto(temporary)
 
@@ -100,6 +103,7 @@ def read_template(path, muse):
         image = hdul[_FINE].data.astype(float)
         known = hdul[_KNOWN].data.astype(bool)
         noise = _read_noise(hdul)
+        psf = _read_psf(hdul, path)
     try:
         _check_grid(path, known.shape, header["IMPMARG"], grid, muse)
         unit_factor = u.Unit(header["BUNIT"], format="fits").to(muse.unit)
@@ -112,7 +116,7 @@ def read_template(path, muse):
             unit=muse.unit,
             wcs=muse.wcs,
             low_pass=LowPass(header["IMPPASS"], header["IMPSTOP"]),
-            psf=HstPSF(header["IMPFWHM"], header["IMPBETA"]),
+            psf=psf or HstPSF(header["IMPFWHM"], header["IMPBETA"]),
             filter_name=header["IMPFILT"],
             pivot=header.get("IMPPIV", np.nan),
             noise=None if noise is None else noise.scaled(unit_factor),
@@ -148,6 +152,44 @@ def _read_noise(hdul):
         return None
     table = hdul[_NOISE].data
     return TemplateNoise(table["LAG"].astype(float), table["COVARIANCE"].astype(float))
+
+
+# Keyword, meaning of what an `ImagePSF` is made of besides its image.
+_PSF_CARDS = {
+    "pixel_scale": ("IMPPSCL", "[arcsec] pixel of this image"),
+    "pixel": ("IMPPBOX", "[arcsec] square to average over besides"),
+    "flux_fraction": ("IMPPFRAC", "part of the flux in this image"),
+}
+_PSF_CENTRE = (("IMPPX", "[pixel] 0-based position of the star"), ("IMPPY", "[pixel] the same"))
+_PSF_MATRIX = ("IMPPXX", "IMPPXY", "IMPPYX", "IMPPYY")
+
+
+def _psf_image(psf):
+    """Return the extension that holds the PSF of the HST image."""
+    hdu = fits.ImageHDU(psf.data, name=_PSF)
+    for name, card in _PSF_CARDS.items():
+        hdu.header[card[0]] = (getattr(psf, name), card[1])
+    for (key, comment), value in zip(_PSF_CENTRE, psf.centre):
+        hdu.header[key] = (value, comment)
+    for key, value in zip(_PSF_MATRIX, psf.matrix.ravel()):
+        hdu.header[key] = (float(value), "from these axes to those of MUSE")
+    return hdu
+
+
+def _read_psf(hdul, path):
+    """Return the PSF if it is an image, None if it is not."""
+    if _PSF not in hdul:
+        return None
+    header = hdul[_PSF].header
+    try:
+        return ImagePSF(
+            hdul[_PSF].data,
+            centre=[header[key] for key, _ in _PSF_CENTRE],
+            rotation=np.reshape([header[key] for key in _PSF_MATRIX], (2, 2)),
+            **{name: header[key] for name, (key, _) in _PSF_CARDS.items()},
+        )
+    except KeyError as exc:
+        raise InputFileError(path, f"the {_PSF} extension lacks a keyword: {exc}") from exc
 
 
 def _cards(template):
