@@ -5,72 +5,54 @@ The fit of one MUSE image, from files or images to a result.
 
 import dataclasses
 import logging
-import os
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
+from scipy import ndimage
 
+from ._numbers import read_number
 from .exceptions import FitQualityWarning, UserError
 from .fitting import FitOptions, fit_image
-from .fitting.gates import SCORE_LIMIT, SERIOUS, judge
-from .io import read_hst_image, read_muse_image, source_name
+from .fitting.gates import SCORE_LIMIT, SERIOUS, judge, refuse_chance
+from .io import read_muse_image, source_name
 from .masks import MaskMaker, faint_pixels
-from .models import EXTRA_TERMS, moffat_transform
+from .models import EXTRA_TERMS
 from .models.pixel import optical_fwhm
+from .products import planned_products
 from .results import FitImages, FittedImagePhotometry, FittedValue, sky_offsets
-from .template import (
-    HstPSF,
-    Template,
-    Turn,
-    is_template_file,
-    make_template,
-    read_template,
-)
+from .template import ImagePSF
+from .template_source import TemplateSource, load_template, template_source
 
 __all__ = ["TemplateSource", "fit_image_photometry", "load_template"]
 
 log = logging.getLogger(__name__)
 
-# Sky kept around the field for the wings of sources outside it, and for reading the HST image.
-_MARGIN = 5.0
-
-# The model takes rotations to first order, which is exact enough below this (degrees).
-_SMALL_ROTATION = 0.01
 _MAX_REFINEMENTS = 8
 
-# PSFs that pass more than this beyond 1.48 times the Nyquist frequency need a finer template.
-_SHARP = 5e-4
+# Unit and lowest value of what can be held; a unit of None is that of the MUSE image.
+_FIXED = {
+    "scale": (u.dimensionless_unscaled, 0.0),
+    "bg": (None, -np.inf),
+    "dx": (u.arcsec, -np.inf),
+    "dy": (u.arcsec, -np.inf),
+    "fwhm": (u.arcsec, 0.0),
+    "beta": (u.dimensionless_unscaled, 1.0),
+}
 
 
 def fit_image_photometry(
-    hst,
-    muse,
-    regions=None,
-    fix_scale=None,
-    fix_bg=None,
-    fix_dx=None,
-    fix_dy=None,
-    fix_fwhm=None,
-    fix_beta=None,
+    hst, muse, regions=None,
+    fix_scale=None, fix_bg=None, fix_dx=None, fix_dy=None, fix_fwhm=None, fix_beta=None,
+    min_scale=0.0, hst_fwhm=None, hst_beta=None, margin=None, segment=False,
+    display=False, nowait=False, hardcopy=None, title=None, star=None, save=False, fig=None,
+    taper=None, apply=False, resample=False, extramask=None, init_dx=None, init_dy=None,
     *,
-    min_scale=0.0,
-    hst_fwhm=None,
-    hst_beta=None,
-    hst_unit=None,
-    star=None,
-    segment=False,
-    extramask=None,
-    init_dx=None,
-    init_dy=None,
-    max_offset=12.0,
-    correct_template_noise=True,
-    free=(),
-    reject=True,
-    bootstrap=0,
-    name=None,
-):
+    hst_psf=None, hst_unit=None, max_offset=12.0, correct_template_noise=True, free=(),
+    reject=True, bootstrap=0, name=None, overwrite=False,
+):  # fmt: skip
     """
     Fit the PSF, the flux calibration and the pointing of a MUSE image, with HST as template.
 
@@ -79,8 +61,9 @@ def fit_image_photometry(
 
     Parameters
     ----------
-    hst : path-like, `~astropy.nddata.CCDData` or `Template`
-        The HST image, on any grid; or a template that was made before for the same MUSE grid.
+    hst : path-like, `~astropy.nddata.CCDData`, `Template` or `TemplateSource`
+        The HST image, on any grid; or a template that was made before for the same MUSE grid; or
+        a source of templates for this MUSE image, with options of its own for the HST image.
     muse : path-like or `~astropy.nddata.CCDData`
         The MUSE image.
     regions : str or iterable of str, optional
@@ -95,16 +78,50 @@ def fit_image_photometry(
     hst_fwhm, hst_beta : float or Quantity, optional
         The Moffat PSF of the HST image, pixel included; FWHM in arcsec. The default is 0.085
         arcsec and 1.6, or what the template was made with.
-    hst_unit : str or `~astropy.units.Unit`, optional
-        Unit of the HST image, where its header does not say it or is wrong.
-    star : tuple of float, optional
-        Right ascension and declination (degrees) and radius (arcsec) of a circle.
+    margin : float, optional
+        Accepted from scripts for imphot, without effect: the template brings the sky around the
+        field along.
     segment : bool, optional
         Leave out the pixels in which the HST image is fainter than its median.
+    display : bool, optional
+        Show the figure of the fit in a window.
+    nowait : bool, optional
+        Go on while the window is open, instead of waiting until it is closed.
+    hardcopy : str, optional
+        Draw the figure into a file of this format, such as ``"pdf"``: ``<name>_image_fit.pdf``.
+        This and all other files are written beside the MUSE image, whose name they begin with;
+        or, for an image in memory, into the current folder.
+    title : str, optional
+        Title of the figure. The default is the name of the result and the filter; an empty text
+        is no title.
+    star : tuple of float, optional
+        Right ascension and declination (degrees) and radius (arcsec) of a circle.
+    save : bool, optional
+        Write the images behind the fit: ``<name>_image.fits``, ``_hst_model`` and ``_residual``,
+        and the absolute values of their Fourier transforms, ``_fft``, ``_hst_model_fft`` and
+        ``_residual_fft``.
+    fig : `~matplotlib.figure.Figure`, optional
+        A figure to clear, and to draw in.
+    taper : float, optional
+        Accepted from scripts for imphot, without effect: nothing is tapered, because masked pixels
+        are left out.
+    apply : bool, optional
+        Write the MUSE image with its pointing, background and flux scale corrected,
+        ``<name>_aligned.fits``; see `~muse_imphot.apply_corrections`.
+    resample : bool, optional
+        With ``apply``: move the pixels instead of changing the coordinates.
     extramask : path-like or array, optional
         Mask on the MUSE grid, zero for good pixels.
     init_dx, init_dy : float or Quantity, optional
         Starting offsets (arcsec). The default is to search for them.
+    hst_psf : tuple, path-like, 2D array, `HstPSF`, `ImagePSF`, dict or str, optional
+        The PSF of the HST image, in place of ``hst_fwhm`` and ``hst_beta``: these two, or an image
+        of the PSF in the pixel frame of the HST image (see
+        `~muse_imphot.template.read_hst_psf`), or ``"stars"``, which measures it
+        (`~muse_imphot.template.measure_hst_psf`); or a dict from HST filters to any of these.
+        If a template is given as ``hst``, an `ImagePSF` is taken to be in the axes of MUSE.
+    hst_unit : str or `~astropy.units.Unit`, optional
+        Unit of the HST image, where its header does not say it or is wrong.
     max_offset : float, optional
         Largest pointing error to search for (arcsec).
     correct_template_noise : bool, optional
@@ -121,6 +138,8 @@ def fit_image_photometry(
         deviations are ``result.meta["bootstrap"]``.
     name : str, optional
         Name of the result; the name of the MUSE file if not given.
+    overwrite : bool, optional
+        Whether files that exist may be replaced. If not, they are refused before the fit.
 
     Returns
     -------
@@ -138,185 +157,110 @@ def fit_image_photometry(
     >>> result = fit_image_photometry("hst_F606W.fits", "muse_F606W.fits")  # doctest: +SKIP
     >>> print(result.fwhm, result.dx, result.dy)  # doctest: +SKIP
     """
-    fixed = {
-        "scale": _number("fix_scale", fix_scale, above=0.0),
-        "dx": _number("fix_dx", fix_dx, u.arcsec),
-        "dy": _number("fix_dy", fix_dy, u.arcsec),
-        "fwhm": _number("fix_fwhm", fix_fwhm, u.arcsec, above=0.0),
-        "beta": _number("fix_beta", fix_beta, above=1.0),
-    }
-    start = _number("init_dx", init_dx, u.arcsec), _number("init_dy", init_dy, u.arcsec)
-    psf = (
-        _number("hst_fwhm", hst_fwhm, u.arcsec, above=0.0),
-        _number("hst_beta", hst_beta, above=1.0),
-    )
-    max_offset = _number("max_offset", max_offset, u.arcsec, above=0.0)
-    min_scale = _number("min_scale", min_scale)
+    psfs = hst_psf.values() if isinstance(hst_psf, Mapping) else [hst_psf]
+    inputs = [hst, muse, regions, extramask, *psfs]
     name = name or source_name(muse)
+    products = planned_products(
+        muse, name, hardcopy=hardcopy, save=save, apply=apply, resample=resample, title=title,
+        fig=fig, display=display, nowait=nowait, overwrite=overwrite,
+    )  # fmt: skip
+    _say_needless(margin=margin, taper=taper)
     muse = read_muse_image(muse)
-    fixed["bg"] = _number("fix_bg", fix_bg, muse.unit)
-    if all(value is not None for value in fixed.values()) and not free:
-        raise UserError("all parameters are fixed (fix_scale, ...): nothing is left to fit")
-    largest = max([max_offset, *(abs(v) for v in (*start, fixed["dx"], fixed["dy"]) if v)])
-    source = TemplateSource(
-        hst, muse, hst_unit=hst_unit, max_offset=largest, measure_noise=correct_template_noise
-    )
-    template = _with_psf(source.make(), *psf)
-    exclude = _exclusion(muse, template, regions, star, segment, extramask)
-    options = FitOptions(
-        fixed=fixed,
-        free=free,
-        start=start,
+    products.check(inputs)
+    options = _fit_options(
+        muse.unit,
+        fixed=(fix_scale, fix_bg, fix_dx, fix_dy, fix_fwhm, fix_beta),
+        start=(init_dx, init_dy),
         min_scale=min_scale,
         max_offset=max_offset,
+        free=free,
+        reject=reject,
+        bootstrap=bootstrap,
+    )
+    source = template_source(
+        hst, muse, hst_unit=hst_unit, max_offset=_reach(options),
+        measure_noise=correct_template_noise, hst_psf=hst_psf, hst_fwhm=hst_fwhm,
+        hst_beta=hst_beta,
+    )  # fmt: skip
+    masks = {"regions": regions, "star": star, "segment": segment}
+    fit, template = _fit(source, muse, masks, extramask, options)
+    result = _result(fit, muse, template, name)
+    result.meta["hst_psf"] = source.psf_words
+    _warn(result)
+    products.write(result, muse)
+    return result
+
+
+def _fit_options(unit, *, fixed, start, max_offset, min_scale, free, reject, bootstrap):
+    """Check what to fit, and how."""
+    values = {
+        name: read_number(f"fix_{name}", value, of or unit, above=above)
+        for (name, (of, above)), value in zip(_FIXED.items(), fixed)
+    }
+    options = FitOptions(
+        fixed=values,
+        free=free,
+        start=tuple(
+            read_number(name, value, u.arcsec) for name, value in zip(("init_dx", "init_dy"), start)
+        ),
+        min_scale=read_number("min_scale", min_scale),
+        max_offset=read_number("max_offset", max_offset, u.arcsec, above=0.0),
         reject=reject,
         bootstrap=int(bootstrap),
     )
+    if len(options.fixed) == len(_FIXED) and not options.free:
+        raise UserError("all parameters are fixed (fix_scale, ...): nothing is left to fit")
+    return options
+
+
+def _reach(options):
+    """Return the largest offset that the fit can start from."""
+    given = (*options.start, options.fixed.get("dx"), options.fixed.get("dy"))
+    return max([options.max_offset, *(abs(value) for value in given if value)])
+
+
+def _say_needless(**options):
+    """Tell about options of imphot that nothing depends on."""
+    for name, value in options.items():
+        if value is not None:
+            log.info("%s has no effect: the fit does without it", name)
+
+
+def _fit(source, muse, masks, extramask, options):
+    """Fit, with a template that suits the solution; return the fit and the template."""
+    template = source.make()
+    exclude = _exclusion(muse, template, **masks)
+    good = ~muse.mask & ~_extra_mask(muse, extramask)
     sigma = None if muse.uncertainty is None else np.sqrt(muse.uncertainty.array)
-    fit = fit_image(template, muse.data, sigma, ~muse.mask, exclude=exclude, options=options)
+    fit = fit_image(template, muse.data, sigma, good, exclude=exclude, options=options)
     for _ in range(_MAX_REFINEMENTS):
         better = source.better(template, fit)
         if better is None:
             break
-        template = _with_psf(source.make(**better), *psf)
+        template = source.make(**better)
         options = dataclasses.replace(options, start=(fit.values["dx"], fit.values["dy"]))
         guess = fit.guess
-        fit = fit_image(template, muse.data, sigma, ~muse.mask, exclude=exclude, options=options)
+        fit = fit_image(template, muse.data, sigma, good, exclude=exclude, options=options)
         fit.guess = guess
-    result = _result(fit, muse, template, name)
-    _warn(result)
-    return result
+    return fit, template
 
 
-def load_template(hst, muse, **options):
-    """
-    Return the template for a MUSE image, from whatever is given as the HST image.
-
-    Parameters
-    ----------
-    hst : path-like, `~astropy.nddata.CCDData` or `Template`
-        An HST image, a template file, or a template.
-    muse : `~astropy.nddata.CCDData`
-        The MUSE image.
-    **options
-        As for `TemplateSource`.
-
-    Returns
-    -------
-    template : `Template`
-    """
-    return TemplateSource(hst, muse, **options).make()
+def _extra_mask(muse, extramask):
+    """Return the pixels that a mask on the grid of the image leaves out, whatever the offset."""
+    mask = MaskMaker(muse.data.shape, muse.wcs, extramask=extramask).at()
+    for line in mask.describe():
+        log.info("left out: %s", line)
+    return mask.excluded
 
 
-class TemplateSource:
-    """
-    Where the template of a fit comes from, and how to make a better one if the fit asks for it.
-
-    Parameters
-    ----------
-    hst : path-like, `~astropy.nddata.CCDData` or `Template`
-        An HST image, a template file, or a template.
-    muse : `~astropy.nddata.CCDData`
-        The MUSE image.
-    hst_unit : str or `~astropy.units.Unit`, optional
-        Unit of the HST image, where its header does not say it or is wrong.
-    max_offset : float, optional
-        Largest pointing error to allow for (arcsec).
-    filter_info : `~muse_imphot.HstFilterInfo`, optional
-        Filter and zero point, where the header does not have them.
-    measure_noise : bool, optional
-        Whether to measure the noise of an HST image, or to use that of a template.
-    """
-
-    def __init__(
-        self, hst, muse, *, hst_unit=None, max_offset=12.0, filter_info=None, measure_noise=True
-    ):
-        self._muse = muse
-        self._template = self._image = None
-        self._options = {
-            "filter_info": filter_info,
-            "max_offset": max_offset,
-            "margin": _MARGIN,
-            "measure_noise": measure_noise,
-        }
-        if isinstance(hst, Template):
-            self._template = hst.for_image(muse)
-        elif isinstance(hst, str | os.PathLike) and is_template_file(hst):
-            self._template = read_template(hst, muse)
-        else:
-            around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
-            self._image = read_hst_image(hst, around=around, unit=hst_unit)
-        if self._template is not None and not measure_noise:
-            self._template = dataclasses.replace(self._template, noise=None)
-
-    def make(self, **changes):
-        """
-        Make the template.
-
-        Parameters
-        ----------
-        **changes
-            ``oversample`` and ``turn`` of `~muse_imphot.template.make_template`.
-
-        Returns
-        -------
-        template : `Template`
-        """
-        if self._template is not None:
-            return self._template
-        return make_template(self._image, self._muse, **self._options, **changes)
-
-    def better(self, template, fit):
-        """
-        Say how the template should be made for the solution of a fit.
-
-        Parameters
-        ----------
-        template : `Template`
-            The template of the fit.
-        fit : `~muse_imphot.fitting.ImageFit`
-            The fit.
-
-        Returns
-        -------
-        changes : dict or None
-            What to give to `make`; None if the template is good enough, or cannot be made again.
-        """
-        turn, oversample = template.turn, template.oversample
-        if {"rotation", "magnification"} & set(fit.free):
-            found = Turn(fit.values["rotation"], fit.values["magnification"])
-            if abs(found.rotation - turn.rotation) > _SMALL_ROTATION or (
-                abs(found.magnification - turn.magnification) > np.radians(_SMALL_ROTATION)
-            ):
-                turn = found
-        psf = fit.values["fwhm"], fit.values["beta"]
-        # Beyond 1.48 times the Nyquist frequency of the pixels, a grid that is only twice as fine
-        # mixes frequencies up.
-        frequency = 1.48 * 0.5 / max(template.pixel_scale)
-        if oversample < 3 and moffat_transform([frequency], *psf)[0] > _SHARP:
-            oversample = 3
-        if (turn, oversample) == (template.turn, template.oversample):
-            return None
-        if self._image is None:
-            log.warning(
-                "the template was made before the fit, and cannot be adapted to a PSF of %.2f "
-                "arcsec or a rotation of %.2f deg; give the HST image itself",
-                psf[0], turn.rotation,
-            )  # fmt: skip
-            return None
-        return {"turn": turn, "oversample": oversample}
-
-
-def _exclusion(muse, template, regions, star, segment, extramask):
+def _exclusion(muse, template, *, regions, star, segment):
     """
     Return the function that says which pixels to leave out at an offset; None if none are.
 
     Masks given on the sky belong to the HST image, whose coordinates are trusted, and move with the
-    offset; masks given in MUSE pixels stay.
+    offset; regions given in pixels stay.
     """
-    maker = MaskMaker(
-        muse.data.shape, muse.wcs, regions=regions, star=star, extramask=extramask, header=muse.meta
-    )
+    maker = MaskMaker(muse.data.shape, muse.wcs, regions=regions, star=star, header=muse.meta)
     first = maker.at()
     for line in first.describe():
         log.info("left out: %s", line)
@@ -329,34 +273,9 @@ def _exclusion(muse, template, regions, star, segment, extramask):
         excluded = maker.at((dx, dy)).excluded
         if faint is None:
             return excluded
-        return excluded | np.roll(faint, (round(dy), round(dx)), axis=(0, 1))
+        return excluded | ndimage.shift(faint, (round(dy), round(dx)), order=0)
 
     return exclude
-
-
-def _number(name, value, unit=u.dimensionless_unscaled, above=-np.inf):
-    """Return an option as a float in a unit; None stays None."""
-    if value is None:
-        return None
-    try:
-        number = float(value.to_value(unit) if isinstance(value, u.Quantity) else value)
-    except (TypeError, ValueError, u.UnitConversionError) as exc:
-        wanted = f"a number in {unit}" if unit != u.dimensionless_unscaled else "a plain number"
-        raise UserError(f"{name}: {value!r} was given; {wanted} is needed") from exc
-    if not np.isfinite(number) or number <= above:
-        limit = f" above {above:g}" if np.isfinite(above) else ""
-        raise UserError(f"{name}: {number:g} was given; a finite number{limit} is needed")
-    return number
-
-
-def _with_psf(template, fwhm, beta):
-    """Return the template with another HST PSF, if one is given."""
-    if fwhm is None and beta is None:
-        return template
-    psf = HstPSF(
-        template.psf.fwhm if fwhm is None else fwhm, template.psf.beta if beta is None else beta
-    )
-    return dataclasses.replace(template, psf=psf)
 
 
 def _result(fit, muse, template, name):
@@ -370,6 +289,8 @@ def _result(fit, muse, template, name):
     dra, ddec = sky_offsets(
         muse.wcs, muse.data.shape, values["dx"], values["dy"], _block(fit, ("dx", "dy"))
     )
+    flags = judge(fit)
+    refuse_chance(fit, flags)
     residual = (muse.data[fit.region] - fit.model)[fit.used]
     n_used, n_free = residual.size, len(fit.free)
     return FittedImagePhotometry(
@@ -381,7 +302,7 @@ def _result(fit, muse, template, name):
         fwhm_optical=_without_pixel(fit, template),
         rms_error=float(np.sqrt(np.mean(residual**2))),
         rchi=fit.info.chi2 / max(n_used - n_free, 1),
-        flags=judge(fit),
+        flags=flags,
         covariance=fit.covariance,
         parameter_names=fit.free,
         unit=muse.unit,
@@ -434,6 +355,7 @@ def _without_pixel(fit, template):
 
 def _images(fit, muse, template):
     """Collect the images behind the fit, with the errors that the residual shows."""
+    psf = template.psf
     return FitImages(
         data=muse.data[fit.region],
         model=fit.model,
@@ -441,7 +363,7 @@ def _images(fit, muse, template):
         used=fit.used,
         wcs=muse.wcs[fit.region],
         pixel_scale=float(np.mean(template.pixel_scale)),
-        hst_psf=(template.psf.fwhm, template.psf.beta),
+        hst_psf=psf if isinstance(psf, ImagePSF) else (psf.fwhm, psf.beta),
     )
 
 

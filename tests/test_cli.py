@@ -547,6 +547,66 @@ def test_options_reach_the_fit(monkeypatch, here):
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "psf"),
+    [
+        ([], None),
+        (["p.fits"], "p.fits"),
+        (["a=b,c.fits"], "a=b,c.fits"),
+        ([" Stars "], "stars"),
+        (["0.09,1.7"], (0.09, 1.7)),
+        (["f606w=p.fits"], {"F606W": "p.fits"}),
+        (["F606W=p=1.fits", "F850LP=stars", "F775W=0.09, 2"],
+         {"F606W": "p=1.fits", "F850LP": "stars", "F775W": (0.09, 2.0)}),
+    ],
+)  # fmt: skip
+def test_hst_psf(monkeypatch, here, given, psf):
+    seen = []
+    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or good(task.name))
+    for function, option, *command in (
+        (main, "--hst-psf", "fit"),
+        (imphot.fit_photometry_main, "--hst_psf"),
+    ):
+        argv = [item for text in given for item in (option, text)]
+        assert run_main(function, *command, "h.fits", "m.fits", *argv) == 0
+    assert [task.options.get("hst_psf") for task in seen] == [psf, psf]
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["--hst-psf", "a.fits", "--hst-psf", "b.fits"], "given several times; say which filter"),
+        (["--hst-psf", "F606W=a.fits", "--hst-psf", "b.fits"], "given several times"),
+        (["--hst-psf", "F606W=a.fits", "--hst-psf", "f606w=b.fits"], "each filter once"),
+        (["--hst-psf", "a.fits", "--hst-fwhm", "0.1"], "together with --hst-fwhm or --hst-beta"),
+        (["--hst-psf", "stars", "--hst-beta", "2"], "together with --hst-fwhm or --hst-beta"),
+        (["--hst-psf", " "], "argument --hst-psf: found ' '; a FITS file, stars, or FWHM,BETA"),
+        (["--hst-psf", "F606W="], "a FITS file, stars, or FWHM,BETA is needed"),
+        (["--hst-psf", "m.fits", "--ecsv", "m.fits"], "m.fits: is an input as well"),
+        (["--hst-psf", "F606W=p.fits", "--ecsv", "p.fits"], "p.fits: is an input as well"),
+    ],
+)
+def test_hst_psf_errors(mocked, here, capsys, argv, problem):
+    (here / "p.fits").touch()
+    (here / "m.fits").touch()
+    assert run_main(main, "fit", "h.fits", "x.fits", *argv, "--overwrite") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert problem in line
+
+
+def test_hst_psf_reaches_the_fit(field, image, here, capsys):
+    y, x = np.mgrid[:61, :61] - 30.0
+    fits.writeto("psf.fits", (1 + (x**2 + y**2) / 4.0) ** -3.0)
+    argv = [field / "hst_f775w.fits", image, "--fix-beta", "2.5", "--json"]
+    found = []
+    for more in ([], ["--hst-psf", "psf.fits"], ["--hst-psf", "F775W=psf.fits"]):
+        assert run_main(main, "fit", *argv, *more) == 0
+        found += json.loads(capsys.readouterr().out)
+    assert found[1]["fwhm"] == found[2]["fwhm"]
+    # The core of this PSF is wider, and includes less of the wings.
+    assert abs(found[1]["fwhm"] - found[0]["fwhm"]) > 0.005
+
+
 def test_terms_are_those_of_the_model():
     from muse_imphot.models import EXTRA_TERMS
 
@@ -736,7 +796,8 @@ def test_fit_photometry_options(monkeypatch, here, capsys):
     monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or good(task.name))
     (here / "sub").mkdir()
     argv = ["h.fits", "sub/m.fits", "--save", "--apply", "--resample", "--hardcopy", ".PDF"]
-    argv += ["--title", "", "--segment", "--taper", "5", "--star", "53.1", "-27.8", "2"]
+    argv += ["--nowait", "--overwrite", "--title", "", "--segment", "--taper", "5"]
+    argv += ["--star", "53.1", "-27.8", "2"]
     assert run_main(imphot.fit_photometry_main, *argv) == 0
     task = seen[0]
     assert task.options == {
@@ -751,6 +812,8 @@ def test_fit_photometry_options(monkeypatch, here, capsys):
         save="sub/m",
         aligned="sub/m_aligned.fits",
         resample=True,
+        nowait=True,
+        overwrite=True,
     )
     err = capsys.readouterr().err.splitlines()
     assert err[0].startswith("warning: --taper has no effect")
@@ -762,7 +825,7 @@ def test_fit_photometry_options(monkeypatch, here, capsys):
 
 def test_fit_photometry_refuses_formats(here, capsys):
     assert run_main(imphot.fit_photometry_main, "h.fits", "m.fits", "--hardcopy", "doc") == 2
-    assert "--hardcopy: found 'doc'; choose one of" in capsys.readouterr().err
+    assert "error: hardcopy: found 'doc'; choose one of pdf, " in capsys.readouterr().err
 
 
 def test_fit_photometry_products(field, image, here, capsys):
@@ -799,15 +862,32 @@ def test_fit_photometry_products(field, image, here, capsys):
     before, after = read_muse_image(muse), read_muse_image(here / "muse_aligned.fits")
     shift = (after.wcs.wcs.crpix - before.wcs.wcs.crpix) * 0.2
     assert shift == pytest.approx([row["dx"].value, row["dy"].value], rel=1e-3)
-    # Everything is there already now; nothing is replaced.
+    # Everything is there already now; nothing is replaced, unless that is asked for.
+    before = (here / "muse_image.fits").read_bytes()
     assert run_main(imphot.fit_photometry_main, *argv) == 2
     assert "exists already" in capsys.readouterr().err
+    assert run_main(imphot.fit_photometry_main, *argv, "--overwrite") == 0
+    assert (here / "muse_image.fits").read_bytes() == before
+
+
+def test_fit_photometry_into_an_archive(mocked, here, capsys, monkeypatch):
+    """A folder that cannot be written is found out before the first fit."""
+    (here / "archive").mkdir()
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "archive" not in str(path) and access(path, mode)
+    )
+    argv = ["h.fits", "one.fits", "archive/two.fits", "--save"]
+    assert run_main(imphot.fit_photometry_main, *argv) == 2
+    captured = capsys.readouterr()
+    assert "archive: this folder is not writable" in captured.err
+    assert captured.out == ""
 
 
 def test_display_without_a_display(field, image, here, capsys):
     argv = [field / "hst_f775w.fits", image, "--display", "--nowait"]
     assert run_main(imphot.fit_photometry_main, *argv) == 0
-    assert "warning: --display: there is no display" in capsys.readouterr().err
+    assert "warning: display: there is no display" in capsys.readouterr().err
 
 
 def test_regrid_hst_to_muse(field, here, capsys):

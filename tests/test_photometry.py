@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of `fit_image_photometry`, from files or images to a result."""
 
+import inspect
 import pickle
 import warnings
 
@@ -315,6 +316,21 @@ class TestOptions:
         assert [getattr(found, name).fixed for name in NAMES] == [True] * 5 + [False]
         assert found.fwhm.value == 0.66
 
+    def test_arguments_of_imphot(self):
+        """All arguments of imphot are there, in its order, and ours come by name."""
+        theirs = """hst muse regions fix_scale fix_bg fix_dx fix_dy fix_fwhm fix_beta min_scale
+            hst_fwhm hst_beta margin segment display nowait hardcopy title star save fig taper
+            apply resample extramask init_dx init_dy""".split()
+        parameters = inspect.signature(fit_image_photometry).parameters
+        ours = [name for name, item in parameters.items() if item.kind == item.KEYWORD_ONLY]
+        assert list(parameters) == theirs + ours
+        assert {"hst_psf", "overwrite", "name", "free"} <= set(ours)
+
+    def test_min_scale_by_position(self, pair, template):
+        args = (None, 0.9, None, None, None, None, 2.5, 0.1, 0.09, 1.7)
+        found = fit_image_photometry(template, pair.muse, *args)
+        assert found.images.hst_psf == (0.09, 1.7)
+
     @pytest.mark.parametrize("quantity", [False, True])
     def test_start(self, pair, template, result, quantity):
         unit = u.arcsec if quantity else 1
@@ -411,6 +427,23 @@ class TestMasks:
         found = fit_image_photometry(template, pair.muse, extramask=mask)
         assert_array_equal(self.used(found), mask == 0)
         assert_true(found, pair.truth)
+
+    def test_extramask_counts_in_the_search(self):
+        """What is masked in MUSE has no part in the search for the offset, either."""
+        pair = small_pair(2, noise=0.2, dx=1.2, dy=-1.6)
+        mask = np.zeros((90, 90), dtype=bool)
+        mask[40:58], mask[:, :12] = True, True
+        data = pair.muse.data.copy()
+        data[40:58] += 1e4 * np.random.default_rng(1).random((18, 90))
+        data[:, :12] += 3e3
+        template, options = small_template(pair), {"max_offset": 2.0}
+        muse = replaced(pair.muse, data=data)
+        masked = fit_image_photometry(template, muse, extramask=mask, **options)
+        muse = replaced(pair.muse, data=np.where(mask, np.nan, data), mask=None)
+        absent = fit_image_photometry(template, muse, **options)
+        expected = absent.meta["start_correlation"]
+        assert masked.meta["start_correlation"] == pytest.approx(expected, rel=0.05)
+        assert masked.flags == absent.flags
 
     def test_extramask_of_another_shape(self, pair, template):
         with pytest.raises(MaskError, match=r"has the shape \(80, 90\), the image has \(90, 90\)"):
@@ -557,7 +590,7 @@ class TestHubbleDeepFieldSouth:
             self.fit(hdfs[::-1])
 
 
-def test_nothing_is_read_twice(pair, tmp_path):
+def test_damaged_file(pair, tmp_path):
     """A FITS file that is damaged is refused with its name."""
     path = tmp_path / "damaged.fits"
     fits.PrimaryHDU(np.zeros((40, 40), dtype=np.float32)).writeto(path)

@@ -4,6 +4,7 @@
 import os
 
 from .arguments import add_fit, add_jobs, add_overwrite, expand_lists, fit_options
+from .psf_option import add_hst_psf, hst_psf_options, psf_files
 
 __all__ = ["configure", "execute"]
 
@@ -31,6 +32,7 @@ def configure(parser):
     add_overwrite(parser)
     add_jobs(parser, "images")
     add_fit(parser)
+    add_hst_psf(parser)
 
 
 def execute(options):
@@ -39,16 +41,17 @@ def execute(options):
     from ..io import source_name
     from .fits import FitTask, finish_fits, fit_all
 
-    values = fit_options(options)
+    values = fit_options(options) | hst_psf_options(options)
     files = expand_lists(options.muse)
     images = unique_inputs(files, [source_name(file) for file in files])
     tasks = [
         FitTask(options.hst, muse, name, values, _products(options, name)) for muse, name in images
     ]
     paths = [path for task in tasks for path in task.products.paths()]
+    masks = [values.get("regions"), values.get("extramask")]
     check_outputs(
         paths + ([options.ecsv] if options.ecsv else []),
-        inputs=[options.hst, *files, values.get("regions"), values.get("extramask")],
+        inputs=[options.hst, *files, *psf_files(values), *masks],
         overwrite=options.overwrite,
     )
     if options.output is not None:
@@ -63,22 +66,13 @@ def execute(options):
 
 def _products(options, name):
     """Return what is written for an image."""
-    from .fits import Products
+    from ..products import Products, require_matplotlib
 
     if options.output is None:
         return Products()
     require_matplotlib()
-    return Products(figure=os.path.join(options.output, f"{name}_image_fit.png"))
-
-
-def require_matplotlib():
-    """Refuse to draw without matplotlib, before the work."""
-    import importlib.util
-
-    from ..exceptions import MissingDependencyError
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingDependencyError("matplotlib", "Figures", "plot")
+    figure = os.path.join(options.output, f"{name}_image_fit.png")
+    return Products(figure=figure, overwrite=options.overwrite)
 
 
 def show(results, options):

@@ -1,57 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The fit of MUSE images against one HST image, with the files that each fit may leave behind.
+The fit of MUSE images against one HST image, as `fit` and imphot's `fit_photometry` do it.
 
-`fit` and imphot's `fit_photometry` share it. The process that fits an image also writes what
-belongs to it, because the images are at hand there.
+The process that fits an image also writes what belongs to it, because the images are at hand there.
+Commands import this module when they are executed, not to print their help.
 """
 
 import dataclasses
 from contextlib import closing
-from pathlib import Path
 
-__all__ = [
-    "FitTask",
-    "Products",
-    "filter_of",
-    "finish_fits",
-    "fit_all",
-    "fit_one",
-    "without_suffix",
-]
+from ..products import Products
 
-_SAVED = ("image", "hst_model", "residual", "fft", "hst_model_fft", "residual_fft")
-
-
-@dataclasses.dataclass(frozen=True)
-class Products:
-    """
-    What is written for each image.
-
-    Parameters
-    ----------
-    figure : str, optional
-        File of the figure.
-    title : str, optional
-        Its title; the name of the image if None.
-    save : str, optional
-        What the names of the fitted images begin with.
-    aligned : str, optional
-        File of the corrected image.
-    resample : bool, optional
-        Whether its pixels are moved, instead of its coordinates.
-    """
-
-    figure: str = None
-    title: str = None
-    save: str = None
-    aligned: str = None
-    resample: bool = False
-
-    def paths(self):
-        """Return all files."""
-        paths = [path for path in (self.figure, self.aligned) if path]
-        return paths + ([f"{self.save}_{kind}.fits" for kind in _SAVED] if self.save else [])
+__all__ = ["FitTask", "Products", "filter_of", "finish_fits", "fit_all", "fit_one"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,10 +27,8 @@ class FitTask:
         Name of the result.
     options : dict
         Options of `~muse_imphot.fit_image_photometry`.
-    products : `Products`, optional
-        What to write.
-    keep_images : bool, optional
-        Whether the result keeps the images behind it.
+    products : `~muse_imphot.products.Products`, optional
+        What to write and to show.
     """
 
     hst: str
@@ -78,14 +36,6 @@ class FitTask:
     name: str
     options: dict
     products: Products = Products()
-    keep_images: bool = False
-
-
-def without_suffix(path):
-    """Return the path of a FITS file without what `source_name` leaves out, too."""
-    from ..io import source_name
-
-    return str(Path(path).with_name(source_name(path)))
 
 
 def filter_of(hst):
@@ -170,15 +120,8 @@ def fit_one(task):
 
     image = read_muse_image(task.muse)
     result = fit_image_photometry(task.hst, image, name=task.name, **task.options)
-    products = task.products
-    if products.figure:
-        write_figure(result, products)
-    if products.save:
-        save_images(result, image.meta, products.save)
-    if products.aligned:
-        write_aligned(image, result, products)
-    if not task.keep_images:
-        result.images = None
+    task.products.write(result, image)
+    result.images = None  # they are large, and in the files
     return result
 
 
@@ -222,91 +165,3 @@ def finish_fits(results, *, ecsv=None, overwrite=False, meta=None):
     for result in failed:
         logging.getLogger("muse_imphot.cli").error("%s: %s", result.name, result.meta["reason"])
     return FAILED if failed else 0
-
-
-def write_figure(result, products):
-    """Draw the fit into a file."""
-    from ..plots import plot_image_fit, save_figure
-
-    save_figure(plot_image_fit(result, title=products.title), products.figure, overwrite=True)
-
-
-def write_aligned(image, result, products):
-    """Write the image with its pointing, background and flux scale corrected."""
-    from ..corrections import apply_corrections
-    from ..io import write_muse_image
-
-    corrected = apply_corrections(image, result, resample=products.resample)
-    write_muse_image(corrected, products.aligned, overwrite=True)
-
-
-def save_images(result, header, prefix):
-    """
-    Write image, model and residual, and the absolute values of their transforms.
-
-    Parameters
-    ----------
-    result : `~muse_imphot.FittedPhotometry`
-        A fit with its images.
-    header : `~astropy.io.fits.Header`
-        The header of the MUSE image.
-    prefix : str
-        What the names begin with.
-    """
-    import numpy as np
-
-    images = result.images
-    used = images.used
-    shown = {
-        "image": images.data,
-        "hst_model": images.model,
-        "residual": np.where(used, images.residual, np.nan),
-    }
-    spectra = {"fft": images.data, "hst_model_fft": images.model, "residual_fft": images.residual}
-    cards = _kept_cards(header, result)
-    for kind, data in shown.items():
-        _write_plane(data, [*cards, *_wcs_cards(images.wcs)], f"{prefix}_{kind}.fits")
-    for kind, data in spectra.items():
-        spectrum = np.abs(np.fft.fftshift(np.fft.fft2(np.where(used, data, 0.0))))
-        frequencies = _frequency_cards(spectrum.shape, images.pixel_scale)
-        _write_plane(spectrum, [*cards, *frequencies], f"{prefix}_{kind}.fits")
-
-
-_KEPT = ("ORIGIN", "TELESCOP", "MJD-OBS", "DATE-OBS", "OBSERVER", "OBJECT", "DATE")
-
-
-def _kept_cards(header, result):
-    """Return the cards that say what was observed."""
-    from ..io import sanitize_card
-
-    cards = [(key, header[key]) for key in _KEPT if key in header]
-    cards = [(key, sanitize_card(v) if isinstance(v, str) else v) for key, v in cards]
-    cards.append(("FILTER", sanitize_card(result.filter)))
-    if result.unit is not None:
-        cards.append(("BUNIT", sanitize_card(result.unit.to_string("fits"))))
-    return cards
-
-
-def _wcs_cards(wcs):
-    return [(card.keyword, card.value, card.comment) for card in wcs.to_header(relax=True).cards]
-
-
-def _frequency_cards(shape, pixel_scale):
-    """Return the cards of a plane of frequencies in cycles/degree, zero at [ny//2, nx//2]."""
-    cards = []
-    for axis, n in enumerate(reversed(shape), start=1):
-        step = 3600.0 / (n * pixel_scale)
-        cards += [(f"CRPIX{axis}", n // 2 + 1.0), (f"CRVAL{axis}", 0.0), (f"CD{axis}_{axis}", step)]
-    return cards
-
-
-def _write_plane(data, cards, path):
-    from astropy.io import fits
-
-    from ..io import atomic_path
-
-    hdu = fits.PrimaryHDU(data.astype("float64"))
-    for card in cards:
-        hdu.header[card[0]] = card[1:] if len(card) > 2 else card[1]
-    with atomic_path(path, overwrite=True) as temporary:
-        hdu.writeto(temporary)

@@ -22,6 +22,7 @@ from .arguments import (
     whole,
 )
 from .messages import guarded
+from .psf_option import add_hst_psf, hst_psf_options, psf_files
 
 __all__ = ["fit_photometry_main", "make_wideband_image_main", "regrid_hst_to_muse_main"]
 
@@ -89,6 +90,7 @@ def _fit_parser():
     output.add_argument("--resample", action="store_true", help="with --apply: move its pixels")
     output.add_argument("--jobs", type=whole, metavar="N", help="processes; 0: one per processor")
     add_fit(parser, spelling="_", fix_beta=2.5, regions="star")
+    add_hst_psf(parser, spelling="_")
     other = parser.add_argument_group("other")
     other.add_argument("--segment", action="store_true", help="leave out the faint half of HST")
     other.add_argument("--margin", type=number, metavar="ARCSEC", help="accepted; has no effect")
@@ -99,27 +101,23 @@ def _fit_parser():
 def _fit_photometry(options):
     from .._outputs import check_outputs
     from ..io import source_name
+    from ..products import check_folders
     from .fits import FitTask, finish_fits, fit_all
 
     files = expand_lists(options.muse_images)
     values = _fit_values(options)
     tasks = [
-        FitTask(
-            options.hst_image,
-            muse,
-            source_name(muse),
-            values,
-            _fit_products(options, muse),
-            keep_images=options.display,
-        )
+        FitTask(options.hst_image, muse, source_name(muse), values, _fit_products(options, muse))
         for muse in files
     ]
     paths = [path for task in tasks for path in task.products.paths()]
+    masks = [values.get("regions"), values.get("extramask")]
     check_outputs(
         paths + ([options.ecsv] if options.ecsv else []),
-        inputs=[options.hst_image, *files, values.get("regions"), values.get("extramask")],
+        inputs=[options.hst_image, *files, *psf_files(values), *masks],
         overwrite=options.overwrite,
     )
+    check_folders(paths)
     show = _Shown(options)
     results = fit_all(tasks, jobs=_jobs(options, tasks), progress=options.progress, each=show)
     meta = {"hst": options.hst_image, "muse": files}
@@ -130,7 +128,7 @@ def _fit_values(options):
     """Return the options of the fit, and say which of imphot's have no effect."""
     if options.star is None and options.regions in ("star", "notstar"):
         options.regions = None
-    values = fit_options(options)
+    values = fit_options(options) | hst_psf_options(options)
     if options.segment:
         values["segment"] = True
     for name, reason in (
@@ -150,40 +148,25 @@ def _fit_values(options):
 
 
 def _fit_products(options, muse):
-    """Return what is written beside a MUSE image."""
-    from .fits import Products, without_suffix
+    """Return what is written beside a MUSE image, and shown."""
+    from ..io import source_name
+    from ..products import planned_products, require_matplotlib
 
-    prefix = without_suffix(muse)
-    kind = options.hardcopy.strip().lower().removeprefix(".")
-    figure = None
-    if kind not in ("", "none"):
-        _check_format(kind)
-        figure = f"{prefix}_image_fit.{kind}"
-    return Products(
-        figure=figure,
-        title=_title(options),
-        save=prefix if options.save else None,
-        aligned=f"{prefix}_aligned.fits" if options.apply else None,
-        resample=options.resample,
+    products = planned_products(
+        muse,
+        source_name(muse),
+        hardcopy=options.hardcopy,
+        title=options.title,
+        save=options.save,
+        apply=options.apply,
+        resample=options.resample and options.apply,
+        display=options.display,
+        nowait=options.nowait,
+        overwrite=options.overwrite,
     )
-
-
-def _title(options):
-    """Return the title of the plots; None stands for the name of the image."""
-    text = options.title
-    return None if text is None or text.strip().lower() == "none" else text
-
-
-def _check_format(kind):
-    from ..exceptions import UserError
-    from .fit import require_matplotlib
-
-    require_matplotlib()
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    if kind not in known:
-        raise UserError(f"--hardcopy: found {kind!r}; choose one of {', '.join(sorted(known))}")
+    if products.figure or products.display:
+        require_matplotlib()
+    return products
 
 
 def _jobs(options, tasks):
@@ -210,29 +193,6 @@ class _Shown:
             print(result.fit_report)
         print(result.summary(header=self.header), flush=True)
         self.header = False
-        if self.options.display:
-            _display(result, self.options)
-            result.images = None
-
-
-def _display(result, options):
-    """Show a figure in a window."""
-    from .fit import require_matplotlib
-
-    require_matplotlib()
-    import matplotlib
-    from matplotlib import pyplot
-
-    from ..plots import plot_image_fit
-
-    if matplotlib.get_backend().lower() == "agg":
-        log.warning("--display: there is no display; --hardcopy writes the figure to a file")
-        return
-    plot_image_fit(result, title=_title(options), fig=pyplot.figure())
-    if options.nowait:
-        pyplot.pause(0.5)
-    else:
-        pyplot.show()
 
 
 # ------------------------------------------------------------------------ regrid_hst_to_muse

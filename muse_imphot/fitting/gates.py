@@ -99,7 +99,7 @@ def refuse_chance(fit, flags):
     FitError
         If the offset is no better than chance, and the PSF did not come out either.
     """
-    lost = FitFlags.AT_BOUND | FitFlags.PSF_UNCONSTRAINED | FitFlags.NOT_CONVERGED
+    lost = FitFlags.AT_BOUND | FitFlags.NOT_CONVERGED
     if flags & FitFlags.WEAK_START and flags & lost:
         raise FitError(
             "the images do not seem to show the same sky: the correlation at the best offset is "

@@ -282,13 +282,12 @@ def starting_offset(template, data, good, excluded, options):
     known[m : m + data.shape[0], m : m + data.shape[1]] &= ~excluded
     scale_y, scale_x = template.pixel_scale
     max_shift = min(int(np.ceil(options.max_offset / min(scale_y, scale_x))), m)
-    if np.count_nonzero(good & ~excluded) < _MIN_PIXELS or np.count_nonzero(known) < _MIN_PIXELS:
+    if np.count_nonzero(good) < _MIN_PIXELS or np.count_nonzero(known) < _MIN_PIXELS:
         raise FitError(
             f"too few pixels to compare the images: {np.count_nonzero(good)} good MUSE pixels, "
             f"{np.count_nonzero(known)} pixels observed by HST; at least {_MIN_PIXELS} are needed"
         )
-    # Masks on the sky are taken out of both: where exactly they lie in the image is not known yet.
-    guess = _search(data, good & ~excluded, coarse, known, max_shift)
+    guess = _search(data, good, coarse, known, max_shift)
     if guess is None:
         raise FitError(
             f"no offset within {options.max_offset:g} arcsec can be tested: one of the images is "

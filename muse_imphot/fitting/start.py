@@ -180,12 +180,12 @@ def bin_pairs(image, good):
     Returns
     -------
     image, good : 2D `~numpy.ndarray`
-        The means of the usable pixels, and the blocks of which at least three are usable.
+        The means of the usable pixels, and the blocks that have any.
     """
     ny, nx = (n // 2 for n in image.shape)
     blocks = np.where(good, image, 0.0)[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2)
     count = good[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2).sum(axis=(1, 3))
-    return blocks.sum(axis=(1, 3)) / np.maximum(count, 1), count >= 3
+    return blocks.sum(axis=(1, 3)) / np.maximum(count, 1), count > 0
 
 
 def _by_chance(image, good, template, known, reach):
