@@ -509,6 +509,18 @@ class TestOutliers:
         assert fit.outliers[0].y == pytest.approx(position[1] - 0.35, abs=1.5)
         assert np.all(np.abs(pulls(fit, pair)) < 4)
 
+    def test_one_source_among_cosmic_rays(self):
+        """What nearly all the light comes from is the rule, not the exception, even if outvoted."""
+        galaxy = Scene(CENTRE, [0.5, 0.9], [0.3, 0.0], [0.4, 0.8], [400.0, 300.0])
+        size, flux = np.full(3, 0.02), np.full(3, 30.0)
+        rays = Scene(CENTRE, [-4.0, 4.5, 2.0], [-3.0, 3.0, -5.0], size, flux)
+        pair = small_pair(1, noise=0.2, scene=galaxy + rays, muse_scene=galaxy)
+        fit = fit_sky(small_template(pair), pair.muse)
+        x, y = (float(v[0]) for v in pair.muse.wcs.world_to_pixel(galaxy.coordinates))
+        assert all(np.hypot(o.x - x, o.y - y) > 5 for o in fit.outliers)
+        assert {o.kind for o in fit.outliers} == {"fainter"}
+        assert np.all(np.abs(pulls(fit, pair)) < 4)
+
     def test_none_in_a_good_field(self, fitted):
         assert fitted.outliers == []
 

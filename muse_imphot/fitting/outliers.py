@@ -36,6 +36,9 @@ _THRESHOLD = 5.0
 # Where the template shows nothing there are many more places for chance to strike.
 _UNEXPECTED_THRESHOLD = 6.5
 
+# So many sources are needed to say that one of them is unlike the others.
+_MAJORITY = 5
+
 # A source must be that significant in the model, or there is nothing to be learnt from it.
 _MIN_SNR = 10.0
 
@@ -108,10 +111,11 @@ def find_outliers(setup, model, residual, info=None, trusted=False):
         found = [outlier for outlier in candidates if outlier is not None]
     else:
         found = _stand_apart(sources, field)
+    found = _without_mainstay(found, sources)
     found += field.unexpected(sources, _UNEXPECTED_THRESHOLD * (0.5 if trusted else 1.0))
     if not found and info is not None:
         # Once the rest is in order, the fit without a star is the best judge of that star.
-        found = _stand_alone(sources, field, model, info)
+        found = _without_mainstay(_stand_alone(sources, field, model, info), sources)
     return sorted(found, key=lambda outlier: -outlier.significance)
 
 
@@ -323,12 +327,12 @@ def _stand_apart(sources, field):
     values = np.array([s.values for s in sources])
     own_errors = np.array([s.errors for s in sources])
     errors = np.hypot(own_errors, _FLOORS)
-    # With fewer than three there is no majority, and the fit itself is the reference.
+    # Where sources are few there is no majority, and the fit itself is the reference.
     centre = np.zeros(3)
     star = np.array([_STAR_FLUX, _STAR_SHIFT, _STAR_SHIFT])
     doubt = np.array([star if s.compact else 0.0 * star for s in sources])
     weights = 1.0 / (errors**2 + doubt**2)
-    if len(sources) >= 3:
+    if len(sources) >= _MAJORITY:
         centre = np.array([_weighted_median(v, w) for v, w in zip(values.T, weights.T)])
         # The median of few or faint sources is itself uncertain.
         errors = np.hypot(errors, np.sqrt(0.5 * np.pi / weights.sum(axis=0)))
@@ -340,6 +344,18 @@ def _stand_apart(sources, field):
         _outlier(s, v, e, field, _THRESHOLD) for s, v, e in zip(sources, values - centre, errors)
     )
     return [outlier for outlier in candidates if outlier is not None]
+
+
+def _without_mainstay(found, sources):
+    """
+    Return the outliers without the brightest source of a field that has few of them.
+
+    The whole fit rests on it, and a few others, such as cosmic rays, cannot outvote it.
+    """
+    if len(sources) >= _MAJORITY:
+        return found
+    brightest = max(sources, key=lambda source: source.peak, default=None)
+    return [o for o in found if (o.x, o.y) != (brightest.x, brightest.y)]
 
 
 def _stand_alone(sources, field, model, info):
