@@ -15,9 +15,9 @@ from ._outputs import make_folder, safe_name
 from .bandpass import HstFilterInfo, load_bandpass
 from .exceptions import HeaderError, InputFileError, UserError
 from .io import open_cube, read_muse_image, source_name, write_muse_image
-from .photometry import fit_image_photometry, load_template
+from .photometry import TemplateSource, fit_image_photometry
 from .results import failed_result
-from .template import HstPSF, write_template
+from .template import write_template
 from .wideband import wideband_images
 
 __all__ = [
@@ -252,10 +252,10 @@ def _process_filter(task, hst, image, *, exposure=None, write=True):
         if write:
             path = _in_folder(task.paths.image(task.name, hst.filter))
             write_muse_image(image, path, overwrite=True)
-        template = _template(task, hst, image)
+        source = _source(task, hst, image)
         path = _in_folder(task.paths.template(task.name, hst.filter))
-        write_template(template, path, overwrite=True)
-        result = fit_image_photometry(template, image, name=task.name, **task.fit)
+        write_template(source.make(), path, overwrite=True)
+        result = fit_image_photometry(source, image, name=task.name, **task.fit)
     except Exception as exc:  # noqa: BLE001 - the other filters go on
         return _failure(task, hst.filter, exc, exposure)
     result.exposure = exposure or task.name
@@ -271,24 +271,18 @@ def _in_folder(path):
     return path
 
 
-def _template(task, hst, image):
-    """Return the template of an image, with the HST PSF that was asked for."""
+def _source(task, hst, image):
+    """Return where the template of an image comes from, with the HST PSF that was asked for."""
     fit = task.fit
     offsets = (fit.get(key) for key in ("init_dx", "init_dy", "fix_dx", "fix_dy"))
     largest = max([fit.get("max_offset", 12.0), *(abs(_arcsec(v)) for v in offsets if v)])
-    template = load_template(
+    return TemplateSource(
         hst.source,
         image,
-        hst_unit=fit.get("hst_unit"),
         max_offset=largest,
         filter_info=hst.info,
+        **{key: fit.get(key) for key in ("hst_unit", "hst_psf", "hst_fwhm", "hst_beta")},
     )
-    given = {key: fit[key] for key in ("hst_fwhm", "hst_beta") if fit.get(key) is not None}
-    if not given:
-        return template
-    psf = template.psf
-    psf = HstPSF(_arcsec(given.get("hst_fwhm", psf.fwhm)), float(given.get("hst_beta", psf.beta)))
-    return dataclasses.replace(template, psf=psf)
 
 
 def _arcsec(value):

@@ -13,6 +13,7 @@ import inspect
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from .io import source_name
 from .photometry import fit_image_photometry
 from .psf_wavelength import fit_psf_wavelength, write_psf
 from .results import failed_result, write_results
+from .template_source import refuse_both
 
 __all__ = ["RunSummary", "identify_filters", "run"]
 
@@ -40,8 +42,11 @@ _SAVE_EVERY = 10.0
 # About this part of the time that an exposure takes passes while its cube is read.
 _READING = 0.6
 
-# Arguments of the fit that are set here, for each image.
-_OWN_ARGUMENTS = ("hst", "muse", "name")
+# Arguments of the fit that are set here, for each image, or that a run has in another form.
+_OWN_ARGUMENTS = (
+    *("hst", "muse", "name", "overwrite", "hardcopy", "title", "save", "fig", "display", "nowait"),
+    *("apply", "resample"),
+)
 
 
 @dataclasses.dataclass
@@ -154,6 +159,7 @@ def run(
     planned = paths.all([name for _, name in exposures], [image.filter for image in hst], figures)
     inputs = [*cubes, *(image.source for image in hst)]
     inputs += [fit_options.get(key) for key in ("regions", "extramask")]
+    inputs += _psf_files(fit_options.get("hst_psf"))
     wideband = {"min_coverage": min_coverage, "photon_weighted": photon_weighted}
     tasks = [
         ExposureTask(source, name, tuple(hst), paths, figures, wideband, fit_options)
@@ -240,6 +246,21 @@ def _check_fit_options(*, regions=None, extramask=None, **others):
     if isinstance(extramask, os.PathLike | str) and not os.path.exists(extramask):
         if extramask not in ("", "none"):
             raise InputFileError(extramask, "no such file; it is given as extramask")
+    refuse_both(*(others.get(name) for name in ("hst_psf", "hst_fwhm", "hst_beta")))
+    for file in _psf_files(others.get("hst_psf")):
+        if not os.path.exists(file):
+            raise InputFileError(file, "no such file; it is given as hst_psf")
+
+
+def _psf_files(psf):
+    """Return the files among the PSFs of HST images."""
+    given = psf.values() if isinstance(psf, Mapping) else [psf]
+    return [
+        item
+        for item in given
+        if isinstance(item, os.PathLike)
+        or (isinstance(item, str) and item.strip().lower() != "stars")
+    ]
 
 
 def _name_exposures(cubes):

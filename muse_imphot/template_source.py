@@ -35,7 +35,7 @@ from .template import (
 )
 from .template.geometry import grid_wcs
 
-__all__ = ["TemplateSource", "load_template", "template_source"]
+__all__ = ["TemplateSource", "load_template", "refuse_both", "template_source"]
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class TemplateSource:
             read_number("hst_fwhm", hst_fwhm, u.arcsec, above=0.0),
             read_number("hst_beta", hst_beta, above=1.0),
         )
-        _refuse_both(hst_psf, *moffat)
+        refuse_both(hst_psf, *moffat)
         self._muse = muse
         self._image = self._made = None
         self._template = _existing_template(hst, muse)
@@ -291,8 +291,20 @@ def _existing_template(hst, muse):
     return None
 
 
-def _refuse_both(psf, fwhm, beta):
-    """Refuse a PSF that is given twice."""
+def refuse_both(psf, fwhm, beta):
+    """
+    Refuse a PSF of the HST image that is given twice.
+
+    Parameters
+    ----------
+    psf, fwhm, beta
+        ``hst_psf``, ``hst_fwhm`` and ``hst_beta`` of `~muse_imphot.fit_image_photometry`.
+
+    Raises
+    ------
+    UserError
+        If there is both the first and one of the others.
+    """
     if psf is not None and (fwhm is not None or beta is not None):
         raise UserError(
             "hst_psf is given together with hst_fwhm or hst_beta; give either the one or the others"

@@ -118,8 +118,9 @@ class FitImages:
         Celestial WCS of the images.
     pixel_scale : float, optional
         Size of a pixel in arcsec.
-    hst_psf : tuple of float or 2D `~numpy.ndarray`, optional
-        The HST PSF of the template: (FWHM in arcsec, beta) of a Moffat profile, or an image.
+    hst_psf : tuple of float or `~muse_imphot.template.ImagePSF`, optional
+        The HST PSF of the template: (FWHM in arcsec, beta) of a Moffat profile, or an image in the
+        axes of MUSE.
     """
 
     data: np.ndarray

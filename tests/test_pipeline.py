@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from muse_imphot.pipeline import RunSummary, identify_filters, run
 from muse_imphot.psf_wavelength import read_psf
 from muse_imphot.results import FittedImagePhotometry, FittedValue
 from muse_imphot.simulate import simulate_exposure
+from muse_imphot.template import HstPSF
 
 FILTERS = ("F606W", "F775W")
 
@@ -69,19 +71,38 @@ def finished(exposure, tmp_path_factory):
     return summary, seen
 
 
+def test_hst_psf(exposure, finished, tmp_path):
+    """The PSF of HST reaches the fit, and the template that is written."""
+    _, cube, hst = exposure
+    name, path = next(iter(hst.items()))
+    psf = {name: HstPSF(0.2, 3.0)}
+    summary = run([cube], [path], tmp_path / "out", fix_beta=2.5, hst_psf=psf, figures=False)
+    (result,) = summary.results
+    assert result.meta["hst_psf"] == "Moffat, given"
+    usual = next(r for r in finished[0].results if r.filter == result.filter)
+    assert result.fwhm.value > usual.fwhm.value + 0.01
+    header = fits.getheader(summary.paths["templates"][0], "TEMPLATE")
+    assert (header["IMPFWHM"], header["IMPBETA"]) == (0.2, 3.0)
+
+
 @pytest.fixture
 def mocked(monkeypatch):
     """Replace the steps that take time; the fit of a filter returns its name."""
 
-    def fit(template, image, name=None, **options):
+    def fit(source, image, name=None, **options):
         if name.startswith("bad"):
             raise HeaderError("this exposure cannot be used")
         if name.startswith("bug"):
             raise ZeroDivisionError("one over\nnothing")
         good = FittedValue(0.6, 0.01)
-        return FittedImagePhotometry(name=name, filter=template, fwhm=good, beta=good, pivot=6000.0)
+        return FittedImagePhotometry(
+            name=name, filter=source.filter, fwhm=good, beta=good, pivot=6000.0
+        )
 
-    monkeypatch.setattr(_exposure, "_template", lambda task, hst, image: hst.filter)
+    def source(task, hst, image):
+        return SimpleNamespace(filter=hst.filter, make=lambda: None)
+
+    monkeypatch.setattr(_exposure, "_source", source)
     monkeypatch.setattr(_exposure, "write_template", lambda *args, **options: None)
     monkeypatch.setattr(_exposure, "fit_image_photometry", fit)
     monkeypatch.setattr(_exposure, "read_muse_image", _image)
@@ -292,6 +313,14 @@ def test_errors_before_any_work(hst, tmp_path):
         run(tmp_path / "nothing.fits", hst, tmp_path / "out")
     with pytest.raises(InputFileError, match=r"gone\.fits"):
         run(muse, [tmp_path / "gone.fits"], tmp_path / "out")
+    for name in ("save", "hardcopy", "apply", "display", "fig"):
+        with pytest.raises(TypeError, match=f"has no option {name}"):
+            run(muse, [hst], tmp_path / "out", **{name: True})
+    for psf in ("psf.fits", {"F606W": "stars", "F814W": tmp_path / "psf.fits"}):
+        with pytest.raises(InputFileError, match=r"psf\.fits: no such file; .*as hst_psf"):
+            run(muse, [hst], tmp_path / "out", hst_psf=psf)
+    with pytest.raises(UserError, match="hst_psf is given together with hst_fwhm or hst_beta"):
+        run(muse, [hst], tmp_path / "out", hst_psf="stars", hst_fwhm=0.1)
     with pytest.raises(TypeError, match="run\\(\\) has no option fix_betta"):
         run(muse, [hst], tmp_path / "out", fix_betta=2.5)
     with pytest.raises(MaskError, match=r"stars\.reg"):

@@ -12,6 +12,7 @@ import sys
 
 from .. import __version__
 from .messages import USAGE
+from .psf_option import add_hst_psf, hst_psf_options
 
 __all__ = [
     "Parser",
@@ -283,6 +284,7 @@ def add_fit(parser, *, spelling="-", fix_beta=None, regions=None):
         metavar="BETA",
         help="its Moffat exponent (default: 1.6)",
     )
+    add_hst_psf(model, spelling=spelling)
     model.add_argument(
         f"--hst{spelling}unit",
         metavar="UNIT",
@@ -352,12 +354,13 @@ def fit_options(options):
     Raises
     ------
     UserError
-        If the star and the regions contradict each other.
+        If the star and the regions, or two PSFs, contradict each other.
     """
     from ..exceptions import UserError
 
     values = {f"fix_{name}": getattr(options, f"fix_{name}") for name in _FIXED}
     values.update({name: getattr(options, name) for name in ("hst_fwhm", "hst_beta", "hst_unit")})
+    values.update(hst_psf_options(options))
     values["free"] = options.free
     values["reject"] = False if options.keep_outliers else None
     values["correct_template_noise"] = False if options.keep_noise_bias else None

@@ -68,13 +68,15 @@ def _real_field(folder, options):
     from importlib import resources
 
     from .._outputs import make_folder
-    from .fits import FitTask, Products, fit_one
+    from ..products import Products
+    from .fits import FitTask, fit_one
     from .tables import block_lines
 
     print("1. The Hubble Deep Field South: a MUSE image against WFPC2 F606W\n")
     make_folder(folder / "hdfs")
     figure = folder / "hdfs" / "hdfs_image_fit.png"
-    products = Products(figure=str(figure) if _can_draw() else None)
+    figure_file = str(figure) if _can_draw() else None
+    products = Products(figure=figure_file, overwrite=options.overwrite)
     data = resources.files("muse_imphot") / "data" / "demo"
     with (
         resources.as_file(data / "hst_f606w.fits") as hst,

@@ -4,7 +4,7 @@
 import os
 
 from .arguments import add_fit, add_jobs, add_overwrite, expand_lists, fit_options
-from .psf_option import add_hst_psf, hst_psf_options, psf_files
+from .psf_option import psf_files
 
 __all__ = ["configure", "execute"]
 
@@ -32,7 +32,6 @@ def configure(parser):
     add_overwrite(parser)
     add_jobs(parser, "images")
     add_fit(parser)
-    add_hst_psf(parser)
 
 
 def execute(options):
@@ -41,7 +40,7 @@ def execute(options):
     from ..io import source_name
     from .fits import FitTask, finish_fits, fit_all
 
-    values = fit_options(options) | hst_psf_options(options)
+    values = fit_options(options)
     files = expand_lists(options.muse)
     images = unique_inputs(files, [source_name(file) for file in files])
     tasks = [

@@ -22,7 +22,7 @@ from .arguments import (
     whole,
 )
 from .messages import guarded
-from .psf_option import add_hst_psf, hst_psf_options, psf_files
+from .psf_option import psf_files
 
 __all__ = ["fit_photometry_main", "make_wideband_image_main", "regrid_hst_to_muse_main"]
 
@@ -90,7 +90,6 @@ def _fit_parser():
     output.add_argument("--resample", action="store_true", help="with --apply: move its pixels")
     output.add_argument("--jobs", type=whole, metavar="N", help="processes; 0: one per processor")
     add_fit(parser, spelling="_", fix_beta=2.5, regions="star")
-    add_hst_psf(parser, spelling="_")
     other = parser.add_argument_group("other")
     other.add_argument("--segment", action="store_true", help="leave out the faint half of HST")
     other.add_argument("--margin", type=number, metavar="ARCSEC", help="accepted; has no effect")
@@ -128,7 +127,7 @@ def _fit_values(options):
     """Return the options of the fit, and say which of imphot's have no effect."""
     if options.star is None and options.regions in ("star", "notstar"):
         options.regions = None
-    values = fit_options(options) | hst_psf_options(options)
+    values = fit_options(options)
     if options.segment:
         values["segment"] = True
     for name, reason in (

@@ -19,18 +19,17 @@ def add_hst_psf(parser, *, spelling="-"):
 
     Parameters
     ----------
-    parser : `argparse.ArgumentParser`
+    parser : `argparse.ArgumentParser` or group of it
         The parser; it has the options of the fit.
     spelling : {"-", "_"}, optional
         What joins the words of an option in the help; both are understood.
     """
-    group = parser.add_argument_group("PSF of the HST image, as an image")
-    group.add_argument(
+    parser.add_argument(
         f"--hst{spelling}psf",
         action="append",
         type=_hst_psf,
         metavar="[FILTER=]PSF",
-        help="FITS image of the PSF; or stars: measure it; or FWHM,BETA",
+        help="FITS image of its PSF; or stars: measure it; or FWHM,BETA",
     )
 
 
