@@ -274,6 +274,11 @@ class FittedStarPhotometry(FittedPhotometry):
         The same in the HST image.
     muse_rchi, hst_rchi : float, optional
         Reduced chi-square of both fits.
+    stars : `~astropy.table.QTable`, optional
+        One row per star: position, fluxes and offsets with errors, what it was used for.
+    stamps : dict, optional
+        ``"muse"`` and ``"hst"``: lists of `~muse_imphot.values.StarImages`, one per star, `None`
+        for a star that the image does not show. They are not written to files.
     """
 
     method: str = "stars"
@@ -293,6 +298,8 @@ class FittedStarPhotometry(FittedPhotometry):
     hst_bg: FittedValue = _NOTHING
     hst_flux: FittedValue = _NOTHING
     hst_rchi: float = math.nan
+    stars: QTable = None
+    stamps: dict = None
 
     @property
     def model_text(self):

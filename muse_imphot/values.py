@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from . import summaries
 
-__all__ = ["FitImages", "FittedValue", "same_fields"]
+__all__ = ["FitImages", "FittedValue", "StarImages", "same_fields"]
 
 
 def _same(a, b):
@@ -148,4 +148,44 @@ class FitImages:
     @property
     def residual(self):
         """``data - model``, a 2D `~numpy.ndarray` in the unit of the result."""
+        return self.data - self.model
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class StarImages:
+    """
+    The pixels around one star and the model that was fitted to them.
+
+    Parameters
+    ----------
+    data, model : 2D `~numpy.ndarray`
+        The image and the best model, shape (ny, nx), in the unit of the image.
+    sigma : 2D `~numpy.ndarray`, optional
+        Standard deviation of each pixel.
+    used : 2D `~numpy.ndarray` of bool
+        True where the pixel took part in the fit.
+    x, y : float
+        Centre of the star in pixels of these arrays, the first pixel being 0.
+    flux, bg : float
+        Flux of the star (unit of the image times pixels), and the background at its centre.
+    pixel_scale : float
+        Size of a pixel in arcsec.
+    """
+
+    data: np.ndarray
+    model: np.ndarray
+    sigma: np.ndarray = None
+    used: np.ndarray
+    x: float
+    y: float
+    flux: float
+    bg: float
+    pixel_scale: float
+
+    __eq__ = same_fields
+    __hash__ = None
+
+    @property
+    def residual(self):
+        """``data - model``, a 2D `~numpy.ndarray` in the unit of the image."""
         return self.data - self.model
