@@ -10,19 +10,29 @@ names file, line and text. Only what has no area (points, lines, texts, rulers) 
 
 import dataclasses
 import logging
+import math
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from astropy.utils.exceptions import AstropyUserWarning
-
 from .exceptions import MaskError
+from .region_shapes import make_parts
 
-__all__ = ["Ds9Box", "Ds9Circle", "Ds9Ellipse", "Ds9Region", "Ds9Regions"]
+__all__ = [
+    "Ds9Box",
+    "Ds9Circle",
+    "Ds9Ellipse",
+    "Ds9Region",
+    "Ds9Regions",
+    "star_circle",
+]
 
 log = logging.getLogger(__name__)
+
+#: The word that stands for the stars and the quasar of the Hubble Ultra Deep Field.
+UDF = "udf"
+_FOLDER = Path(__file__).parent / "data" / "regions"
 
 _SKY_FRAMES = ("fk5", "j2000", "icrs", "fk4", "b1950", "galactic", "ecliptic")
 _PIXEL_FRAMES = ("physical", "image")
@@ -36,10 +46,14 @@ _ARGUMENTS = {
     "ellipse": ("5, 7, 9, ...", lambda n: n >= 5 and n % 2 == 1),
     "box": ("5, 7, 9, ...", lambda n: n >= 5 and n % 2 == 1),
     "polygon": ("6, 8, 10, ...", lambda n: n >= 6 and n % 2 == 0),
+    "panda": ("8", lambda n: n == 8),
+    "epanda": ("10 or 11", lambda n: n in (10, 11)),
+    "bpanda": ("10 or 11", lambda n: n in (10, 11)),
 }
 _STATEMENT = re.compile(r"([+-]?)\s*([a-z][a-z0-9]*)\s*(.*)$", re.IGNORECASE)
 _INCLUDE = re.compile(r"\binclude\s*=\s*([01])\b")
 _QUOTED = re.compile(r"""=\s*(?:\{[^}]*\}?|"[^"]*"?|'[^']*'?)""")
+_TEXT = re.compile(r"""\btext\s*=\s*(\{[^}]*\}|"[^"]*"|'[^']*')""")
 _EXCLUDED_COMPOSITE = re.compile(r"#\s*-\s*composite", re.IGNORECASE)
 
 
@@ -51,7 +65,8 @@ class Ds9Region:
     Parameters
     ----------
     shape : str
-        ``circle``, ``annulus``, ``ellipse``, ``box`` or ``polygon``.
+        ``circle``, ``annulus``, ``ellipse``, ``box``, ``polygon``, or a sector of a ring:
+        ``panda``, ``epanda``, ``bpanda``.
     frame : str
         The coordinate system, as the file names it, in lower case.
     include : bool
@@ -60,9 +75,11 @@ class Ds9Region:
         The arguments of the shape as they stand in the file.
     line : int
         The line of the file, from 1.
-    parts : tuple of `regions.Region`
+    parts : tuple of `regions.Region` or `~muse_imphot.region_shapes.Sector`
         The shape as objects of the `regions` package; several for an annulus of several rings.
         For the frames ``image`` and ``physical`` these count pixels from 0.
+    text : str, optional
+        The text that ds9 writes beside the shape.
     """
 
     shape: str
@@ -71,6 +88,7 @@ class Ds9Region:
     arguments: tuple
     line: int
     parts: tuple
+    text: str = ""
 
     @property
     def on_sky(self):
@@ -173,7 +191,8 @@ class Ds9Regions(Sequence):
     Parameters
     ----------
     source : path-like or iterable of str
-        A region file, or its lines.
+        A region file, or its lines. ``"udf"`` stands for the file that comes with the package:
+        circles that leave out the stars and the quasar of the Hubble Ultra Deep Field.
 
     Raises
     ------
@@ -185,7 +204,8 @@ class Ds9Regions(Sequence):
     def __init__(self, source):
         if isinstance(source, str | os.PathLike):
             self.source = str(source)
-            lines = _read_text(Path(source)).splitlines()
+            path = _FOLDER / "udf_stars.reg" if source == UDF else Path(source)
+            lines = _read_text(path).splitlines()
         else:
             self.source = "regions"
             lines = list(source)
@@ -219,6 +239,36 @@ class Ds9Regions(Sequence):
                     yield region
 
 
+def star_circle(star):
+    """
+    Check the circle around a star.
+
+    Parameters
+    ----------
+    star : sequence of float
+        Right ascension and declination (ICRS, degrees) and radius (arcsec).
+
+    Returns
+    -------
+    ra, dec, radius : float
+
+    Raises
+    ------
+    `~muse_imphot.exceptions.MaskError`
+        If these are not three numbers that make sense.
+    """
+    try:
+        ra, dec, radius = (float(value) for value in star)
+    except (TypeError, ValueError):
+        ra = dec = radius = math.nan
+    if not (math.isfinite(ra) and abs(dec) <= 90 and 0 < radius < math.inf):
+        raise MaskError(
+            f"star: found {star!r}; needed are right ascension and declination in degrees and a "
+            "positive radius in arcsec."
+        )
+    return ra, dec, radius
+
+
 def _read_text(path):
     """Read a file that may have been written by any editor."""
     try:
@@ -247,13 +297,8 @@ def _split(line):
         if it names a coordinate system or has a parenthesis, because comments may have semicolons
         too.
     """
-    # Blank out quoted properties, so that no ';' or '#' is found in them; lengths are kept.
     start = line.find("#")
-    if start >= 0:
-        quiet = _QUOTED.sub(lambda match: "_" * len(match.group()), line[start:])
-        quiet = line[:start] + quiet
-    else:
-        quiet = line
+    quiet = line if start < 0 else line[:start] + _without_quotes(line[start:])
     position, commented = 0, False
     for piece in quiet.split(";"):
         text = line[position : position + len(piece)]
@@ -261,11 +306,16 @@ def _split(line):
         statement = text if hash_at < 0 else text[:hash_at]
         counts = not commented or "(" in statement or _is_frame(statement.strip().lower())
         if statement.strip() and counts:
-            yield statement, "" if hash_at < 0 else piece[hash_at:]
+            yield statement, "" if hash_at < 0 else text[hash_at:]
         elif _EXCLUDED_COMPOSITE.match(text.strip()):
             yield text, ""
         commented = commented or hash_at >= 0
         position += len(piece) + 1
+
+
+def _without_quotes(comment):
+    """Blank out quoted properties, so that no ';' or '#' is found in them; lengths are kept."""
+    return _QUOTED.sub(lambda match: "_" * len(match.group()), comment)
 
 
 def _is_frame(word):
@@ -302,14 +352,19 @@ def _read_statement(statement, comment, frame, number):
         log.info("line %d: %s has no area and is left out of the mask", number, word)
         return frame, None
     if word not in _ARGUMENTS:
-        raise MaskError(f"{word!r} is not supported; use circle, ellipse, box, polygon or annulus")
+        raise MaskError(
+            f"{word!r} is not supported; use circle, ellipse, box, polygon, annulus or panda"
+        )
     arguments = _arguments(word, rest, frame)
-    flag = _INCLUDE.search(comment)  # a property that ds9 puts above the sign
+    # A property that ds9 puts above the sign.
+    flag = _INCLUDE.search(_without_quotes(comment))
     include = flag.group(1) == "1" if flag else sign != "-"
-    parts = _make_parts(word, arguments, frame)
+    parts = make_parts(word, arguments, frame)
     # Rings have no width and height of their own.
     kind = _CLASSES.get(word, Ds9Region) if len(arguments) <= 5 else Ds9Region
-    return frame, kind(word, frame, include, arguments, number, parts)
+    text = _TEXT.search(comment)
+    text = text.group(1)[1:-1].strip() if text else ""
+    return frame, kind(word, frame, include, arguments, number, parts, text)
 
 
 def _arguments(shape, text, frame):
@@ -332,22 +387,3 @@ def _arguments(shape, text, frame):
     if bad := [item for item in arguments if re.search("nan|inf", item)]:
         raise MaskError(f"{bad[0]!r} is not a finite number")
     return arguments
-
-
-def _make_parts(shape, arguments, frame):
-    """Make the objects of the `regions` package; its warnings count as errors."""
-    from regions import Regions
-
-    system = "image" if frame == "physical" else frame
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            parts = tuple(Regions.parse(f"{system}\n{shape}({','.join(arguments)})", format="ds9"))
-        except Exception as err:
-            # The parser has no error class of its own: anything may come out of a bad number.
-            raise MaskError(f"a number cannot be used ({err})") from err
-    problems = [str(w.message) for w in caught if issubclass(w.category, AstropyUserWarning)]
-    if problems or not parts:
-        hint = "; name the coordinate system (fk5, icrs, image)" if frame == "physical" else ""
-        raise MaskError(f"{'; '.join(problems) or 'nothing was understood'}{hint}")
-    return parts

@@ -69,6 +69,19 @@ class FitFlags(enum.IntFlag):
         1 << 11,
         "the noise of the HST image is as important as that of the MUSE image",
     )
+    NO_HST = (
+        1 << 12,
+        "the HST image does not show the star: there is no flux scale, and there are no offsets",
+    )
+    SATURATED = (
+        1 << 13,
+        "saturated pixels were left out",
+    )
+    NO_POINTING = (
+        1 << 14,
+        "no star has a known proper motion: the offsets may be those of the stars, not of the "
+        "image",
+    )
 
     def __new__(cls, value, meaning=""):
         """Make a flag of a bit and its meaning."""

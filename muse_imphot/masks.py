@@ -7,23 +7,27 @@ found to be off by some pixels, they move along. Masks in MUSE pixels stay.
 """
 
 import dataclasses
-import math
 import os
 
 import numpy as np
+from astropy.io import fits
 from scipy import ndimage
 
-from .ds9regions import Ds9Regions
+from . import __version__
+from .ds9regions import Ds9Regions, star_circle
 from .exceptions import HeaderError, MaskError
-from .io import celestial_wcs, open_fits
+from .io import atomic_path, celestial_wcs, open_fits
 from .io.fits_files import read_pixels
 from .region_grids import RegionPainter
 
-__all__ = ["MaskMaker", "PixelMask", "faint_pixels", "pixel_mask"]
+__all__ = ["MaskMaker", "PixelMask", "faint_pixels", "pixel_mask", "write_mask", "write_regions"]
 
 _INSIDE = "inside an excluded region"
 _OUTSIDE = "outside every included region"
 _EXTRA = "extra mask"
+_FAINT = "faint in the HST image"
+# The bits of a mask in a file.
+_BITS = {_INSIDE: 1, _OUTSIDE: 2, _EXTRA: 4, _FAINT: 8}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +60,22 @@ class PixelMask:
             for name, array in self.reasons.items()
         ]
 
+    def bits(self):
+        """
+        Return the mask with a bit for each reason.
+
+        Returns
+        -------
+        2D `~numpy.ndarray` of uint8
+            0 at good pixels; 1 inside an excluded region, 2 outside every included region, 4 by an
+            extra mask, 8 without a source in HST, 16 for any other reason; or the sum of these.
+        """
+        bits = np.zeros(self.excluded.shape, dtype=np.uint8)
+        for reason, array in self.reasons.items():
+            bits[array] |= _BITS.get(reason, 16)
+        bits[self.excluded & (bits == 0)] = 16
+        return bits
+
 
 def pixel_mask(
     shape,
@@ -64,6 +84,7 @@ def pixel_mask(
     regions=None,
     star=None,
     extramask=None,
+    faint=None,
     offset=(0.0, 0.0),
     header=None,
 ):
@@ -81,12 +102,16 @@ def pixel_mask(
         Celestial WCS of the image; needed for regions in sky coordinates.
     regions : str, path-like, iterable of str or `~muse_imphot.ds9regions.Ds9Regions`, optional
         `None`, ``"none"`` or ``""``: all pixels. ``"star"``: only the circle of ``star``.
-        ``"notstar"``: all but this circle. Otherwise a ds9 region file, or its lines.
+        ``"notstar"``: all but this circle. ``"udf"``: without the stars and the quasar of the
+        Hubble Ultra Deep Field. Otherwise a ds9 region file, or its lines.
     star : tuple of float, optional
         Right ascension and declination (ICRS, degrees) and radius (arcsec) of a circle.
     extramask : array-like, `~astropy.nddata.NDData` or path-like, optional
         Mask on the grid of the image: 0 for good pixels. A FITS file holds it in its extension
         ``DATA``, or in its first image.
+    faint : 2D `~numpy.ndarray` of bool, optional
+        Pixels that show no source in the HST image, as `faint_pixels` finds them on the grid of
+        the image. They move by the offset, rounded to whole pixels.
     offset : tuple of float, optional
         How far (dx, dy) the sky of the image is displaced, in pixels. Regions in sky coordinates
         move by it; those in pixels stay.
@@ -104,8 +129,8 @@ def pixel_mask(
     `~muse_imphot.exceptions.InputFileError`
         If the file of the extra mask is absent, not FITS, or damaged.
     """
-    maker = MaskMaker(shape, wcs, regions=regions, star=star, extramask=extramask, header=header)
-    return maker.at(offset)
+    options = {"extramask": extramask, "faint": faint, "header": header}
+    return MaskMaker(shape, wcs, regions=regions, star=star, **options).at(offset)
 
 
 class MaskMaker:
@@ -114,11 +139,21 @@ class MaskMaker:
 
     Parameters
     ----------
-    shape, wcs, regions, star, extramask, header
+    shape, wcs, regions, star, extramask, faint, header
         As in `pixel_mask`, which also lists the errors.
     """
 
-    def __init__(self, shape, wcs=None, *, regions=None, star=None, extramask=None, header=None):
+    def __init__(
+        self,
+        shape,
+        wcs=None,
+        *,
+        regions=None,
+        star=None,
+        extramask=None,
+        faint=None,
+        header=None,
+    ):
         self._shape = tuple(int(size) for size in shape)
         shapes = _find_regions(regions, star)
         self._painter = None
@@ -127,6 +162,7 @@ class MaskMaker:
         self._extra = None
         if not _is_none(extramask):
             self._extra = _read_extramask(extramask, self._shape, wcs)
+        self._faint = None if faint is None else np.asarray(faint, dtype=bool)
 
     def at(self, offset=(0.0, 0.0)):
         """
@@ -155,6 +191,9 @@ class MaskMaker:
                 reasons[_OUTSIDE] = ~included
         if self._extra is not None:
             reasons[_EXTRA] = self._extra
+        if self._faint is not None:
+            dx, dy = (round(step) for step in offset)
+            reasons[_FAINT] = ndimage.shift(self._faint, (dy, dx), order=0)
         excluded = np.zeros(self._shape, dtype=bool)
         for array in reasons.values():
             excluded |= array
@@ -180,23 +219,9 @@ def _find_regions(regions, star):
         if star is None:
             return None
         sign = "-" if regions == "notstar" else ""
-        ra, dec, radius = _check_star(star)
+        ra, dec, radius = star_circle(star)
         return Ds9Regions([f'icrs; {sign}circle({ra!r},{dec!r},{radius!r}")'])
     return regions if isinstance(regions, Ds9Regions) else Ds9Regions(regions)
-
-
-def _check_star(star):
-    """Return a star circle as three floats, or say what is wrong with it."""
-    try:
-        ra, dec, radius = (float(value) for value in star)
-    except (TypeError, ValueError):
-        ra = dec = radius = math.nan
-    if not (math.isfinite(ra) and abs(dec) <= 90 and 0 < radius < math.inf):
-        raise MaskError(
-            f"star: found {star!r}; needed are right ascension and declination in degrees and a "
-            "positive radius in arcsec."
-        )
-    return ra, dec, radius
 
 
 def _read_extramask(extramask, shape, wcs):
@@ -264,8 +289,8 @@ def faint_pixels(data, mask=None):
     Returns
     -------
     2D `~numpy.ndarray` of bool
-        True for the faint part, about half of the image: pixels below the median of the image
-        after small features have been taken off by a morphological opening.
+        True for the faint part, about half of the good pixels: those below the median of the
+        image after small features have been taken off by a morphological opening.
     """
     data = np.array(data, dtype=float)
     bad = ~np.isfinite(data)
@@ -275,4 +300,81 @@ def faint_pixels(data, mask=None):
     cross = ndimage.generate_binary_structure(2, 1)
     smooth = ndimage.grey_opening(data, footprint=cross)
     smooth = ndimage.grey_dilation(smooth, footprint=cross)
-    return ndimage.binary_erosion(smooth < np.median(smooth), structure=cross)
+    level = np.median(smooth[~bad]) if not bad.all() else 0.0
+    return ndimage.binary_erosion(smooth < level, structure=cross) & ~bad
+
+
+def write_mask(mask, path, wcs=None, *, overwrite=False):
+    """
+    Write a mask as a FITS file, which can be used as an extra mask again.
+
+    Parameters
+    ----------
+    mask : `PixelMask`
+        The mask.
+    path : path-like
+        The file. Its extension ``DATA`` holds `PixelMask.bits`; ``MASKBn`` in the header says what
+        the bit with the value n means, ``MASKNn`` how many pixels have it.
+    wcs : `~astropy.wcs.WCS`, optional
+        Coordinates of the image.
+    overwrite : bool, optional
+        Whether an older file may be replaced.
+
+    Raises
+    ------
+    `~muse_imphot.exceptions.OutputError`
+        If the file cannot be written.
+    """
+    header = fits.Header() if wcs is None else wcs.to_header(relax=True)
+    for reason, array in mask.reasons.items():
+        bit = _BITS.get(reason, 16)
+        header[f"MASKB{bit}"] = (reason, f"meaning of {bit} in the mask")
+        header[f"MASKN{bit}"] = (int(np.count_nonzero(array)), "number of such pixels")
+    header["CREATOR"] = f"muse_imphot {__version__}"
+    data = fits.ImageHDU(mask.bits(), header=header, name="DATA")
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        fits.HDUList([fits.PrimaryHDU(), data]).writeto(temporary, checksum=True)
+
+
+def write_regions(mask, path, *, overwrite=False):
+    """
+    Write a mask as a ds9 region file: boxes in image coordinates that exclude the same pixels.
+
+    Parameters
+    ----------
+    mask : `PixelMask`
+        The mask.
+    path : path-like
+        The file.
+    overwrite : bool, optional
+        Whether an older file may be replaced.
+
+    Raises
+    ------
+    `~muse_imphot.exceptions.OutputError`
+        If the file cannot be written.
+    """
+    lines = [
+        "# Region file format: DS9 version 4.1",
+        f"# Made by muse_imphot {__version__}",
+        "image",
+    ]
+    for x, y, width, height in _rectangles(mask.excluded):
+        centre = f"{x + (width + 1) / 2:g},{y + (height + 1) / 2:g}"
+        lines.append(f"-box({centre},{width},{height},0)")
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _rectangles(excluded):
+    """Yield x, y (of the first pixel, from 0), width and height of boxes that make up a mask."""
+    growing = {}  # (first column, end) of the boxes that reach the row before -> first row
+    rows = np.pad(excluded, ((0, 1), (1, 1))).astype(np.int8)
+    for y, row in enumerate(rows):
+        steps = np.diff(row)
+        runs = set(zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True))
+        for run in [run for run in growing if run not in runs]:
+            first = growing.pop(run)
+            yield int(run[0]), first, int(run[1] - run[0]), y - first
+        for run in runs:
+            growing.setdefault(run, y)

@@ -33,6 +33,7 @@ _WINDOW, _WINDOW_SIZE, _PAUSE = "muse_imphot", (12.0, 8.2), 0.5
 # Backends of matplotlib that draw, but show nothing.
 _BLIND = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
 
+_FIGURES = {"image": "image_fit", "stars": "star_fit"}
 _SAVED = ("image", "hst_model", "residual", "fft", "hst_model_fft", "residual_fft")
 _KEPT_CARDS = ("ORIGIN", "TELESCOP", "MJD-OBS", "DATE-OBS", "OBSERVER", "OBJECT", "DATE")
 
@@ -123,7 +124,7 @@ class Products:
         Parameters
         ----------
         result : `~muse_imphot.FittedPhotometry`
-            The fit, with the images behind it.
+            The fit, with the images, or the stamps of stars, behind it.
         image : `~astropy.nddata.CCDData`
             The MUSE image that was fitted.
 
@@ -160,15 +161,18 @@ class Products:
             fig = _window()
         if fig is None and not self.figure:
             return None
-        from .plots import plot_image_fit
+        from .plots import plot_image_fit, plot_star_fit
 
         title = self.title
         if title is not None:
             title = None if title.strip().lower() == "none" else title or " "
-        return plot_image_fit(result, title=title, fig=fig)
+        draw = plot_star_fit if result.method == "stars" else plot_image_fit
+        return draw(result, title=title, fig=fig)
 
 
-def planned_products(muse, name, *, hardcopy=None, save=False, apply=False, **options):
+def planned_products(
+    muse, name, *, method="image", hardcopy=None, save=False, apply=False, **options
+):
     """
     Name what is written for a MUSE image, as imphot does.
 
@@ -179,10 +183,14 @@ def planned_products(muse, name, *, hardcopy=None, save=False, apply=False, **op
         the current folder.
     name : str
         Name of the result: that of the files of an image in memory.
+    method : {"image", "stars"}, optional
+        What is fitted; the figure of an image ends in ``_image_fit``, that of stars in
+        ``_star_fit``.
     hardcopy : str, optional
         Format of a figure, for instance ``"pdf"``; None, ``"none"`` or an empty text for none.
     save, apply : bool, optional
-        Whether to write the images behind the fit, and the corrected image.
+        Whether to write the images behind the fit, which a fit of stars does not have, and the
+        corrected image.
     **options
         Further ones of `Products`.
 
@@ -193,8 +201,13 @@ def planned_products(muse, name, *, hardcopy=None, save=False, apply=False, **op
     Raises
     ------
     UserError
-        If there is no such format.
+        If there is no such format, or if the images behind a fit of stars are asked for.
     """
+    if save and method == "stars":
+        raise UserError(
+            "save: a fit of stars has no images of the whole field behind it; leave save out, or "
+            "fit the image"
+        )
     prefix = safe_name(name)
     if isinstance(muse, str | os.PathLike):
         prefix = str(Path(muse).with_name(source_name(muse)))
@@ -202,7 +215,7 @@ def planned_products(muse, name, *, hardcopy=None, save=False, apply=False, **op
     if options.get("resample") and not apply:
         log.warning("resample has no effect without apply")
     return Products(
-        figure=f"{prefix}_image_fit.{kind}" if kind else None,
+        figure=f"{prefix}_{_FIGURES[method]}.{kind}" if kind else None,
         save=prefix if save else None,
         aligned=f"{prefix}_aligned.fits" if apply else None,
         **options,

@@ -21,18 +21,22 @@ from .io import atomic_path
 
 __all__ = [
     "COLUMNS",
+    "FORMAT",
+    "check_columns",
     "clean",
     "plain",
-    "read_results",
     "read_table",
     "results_table",
-    "write_results",
     "write_table",
 ]
 
+# Version of the format of files of results; to be raised when older versions could not read them.
+# Files without a version are of format 1.
+FORMAT = 2
+
 TEXT_COLUMNS = ("name", "exposure", "filter", "method")
 PARAMETERS = ("scale", "bg", "dx", "dy", "dra", "ddec", "fwhm", "beta")
-_ARCSEC = frozenset({"dx", "dy", "dra", "ddec", "fwhm"})
+ARCSEC = frozenset({"dx", "dy", "dra", "ddec", "fwhm"})
 _IMAGE_UNIT = ("bg", "bg_err", "rms")
 
 # Scripts outside the project rely on these names and their order.
@@ -94,7 +98,7 @@ def results_table(results, *, meta=None):
         values = np.array(values, dtype=float)
         if column in _IMAGE_UNIT:
             table[column] = u.Quantity(values * factors, unit)
-        elif column.removesuffix("_err") in _ARCSEC:
+        elif column.removesuffix("_err") in ARCSEC:
             table[column] = u.Quantity(values, u.arcsec)
         else:
             table[column] = values
@@ -137,6 +141,7 @@ def _table_meta(results, factors, provenance):
         flags |= result.flags
     odd = [result for result, factor in zip(results, factors, strict=True) if np.isnan(factor)]
     return {
+        "format": FORMAT,
         "package": f"muse_imphot {__version__}",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "provenance": plain(provenance or {}),
@@ -228,60 +233,25 @@ def read_table(path):
         raise InputFileError(path, f"is not an ECSV table ({err})") from err
 
 
-def write_results(results, path, *, overwrite=False, meta=None):
+def check_columns(path, table):
     """
-    Write results as an ECSV table.
-
-    Parameters
-    ----------
-    results : iterable of `~muse_imphot.results.FittedPhotometry`
-        The results; failed ones keep their row.
-    path : path-like
-        The file.
-    overwrite : bool, optional
-        Whether an existing file may be replaced.
-    meta : dict, optional
-        Provenance for the header of the table: inputs, options, versions.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        The table that was written.
-
-    Raises
-    ------
-    `~muse_imphot.exceptions.OutputError`
-        If the file exists and ``overwrite`` is False, or cannot be written.
-    """
-    table = results_table(results, meta=meta)
-    write_table(table, path, overwrite=overwrite)
-    return table
-
-
-def read_results(path):
-    """
-    Read a table of results back.
+    Refuse a table that is not one of results.
 
     Parameters
     ----------
     path : path-like
-        A file that `write_results` wrote.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        The same table.
+        Where it comes from.
+    table : `~astropy.table.Table`
+        The table.
 
     Raises
     ------
     `~muse_imphot.exceptions.InputFileError`
-        If the file is absent, is not ECSV, or lacks columns of a results table.
+        If it lacks columns of a table of results.
     """
-    table = read_table(path)
     missing = [column for column in COLUMNS if column not in table.colnames]
     if missing:
         raise InputFileError(
             path,
             f"lacks the column(s) {', '.join(missing)} of a results table; is it another file?",
         )
-    return table

@@ -7,10 +7,19 @@ Pure functions of a result; nothing here prints.
 
 import itertools
 import math
+from html import escape
 
 import numpy as np
 
-__all__ = ["fit_report", "outlier_lines", "format_value", "summary_header", "summary_row"]
+__all__ = [
+    "fit_report",
+    "format_value",
+    "html_table",
+    "outlier_lines",
+    "summary_errors",
+    "summary_header",
+    "summary_row",
+]
 
 # (attribute, unit) of the fitted and of the derived values, in the order of the report.
 _FITTED = (
@@ -22,9 +31,10 @@ _FITTED = (
     ("beta", ""),
 )
 _DERIVED = (("dra", "arcsec"), ("ddec", "arcsec"), ("fwhm_optical", "arcsec"))
-_MIN_CORRELATION = 0.1
-
-
+# The profile of a star in an image: (end of the attribute, unit). Fluxes and backgrounds are in the
+# unit of their image, of which that of HST is not known here.
+_PROFILE = (("fwhm", "arcsec"), ("beta", ""), ("dx", "arcsec"), ("dy", "arcsec"))
+_PROFILE += (("bg", ""), ("flux", ""))
 _EXTRA_UNITS = {"rotation": "deg", "bg_x": "per arcsec", "bg_y": "per arcsec"}
 
 
@@ -77,6 +87,35 @@ def summary_row(result):
     )
 
 
+def summary_errors(result):
+    """
+    Return the standard deviations of a result as a line that goes below its summary.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    str
+        The line, without line end; ``fixed`` and ``-`` where there is no error.
+    """
+    shape = [result.scale, result.fwhm, result.beta]
+    offsets = [result.bg, result.dx, result.dy, result.dra, result.ddec]
+    return " ".join(
+        [f"{'':{len(result.name)}} {'+-':>6s}"]
+        + [_error_cell(item, 7, 4) for item in shape]
+        + [_error_cell(item, 9, 5) for item in offsets]
+    )
+
+
+def _error_cell(item, width, decimals):
+    if item.fixed:
+        return f"{'fixed':>{width}}"
+    return f"{item.stdev:{width}.{decimals}f}" if math.isfinite(item.stdev) else f"{'-':>{width}}"
+
+
 def format_value(value, stdev, fixed=False):
     """
     Write a value and its error, rounded to two significant digits of the error.
@@ -104,7 +143,7 @@ def format_value(value, stdev, fixed=False):
     return f"{value:.{decimals}f} +- {stdev:.{decimals}f}"
 
 
-def fit_report(result):
+def fit_report(result, min_correlation=0.1):
     """
     Describe a fit in full, in the manner of lmfit's reports.
 
@@ -112,19 +151,22 @@ def fit_report(result):
     ----------
     result : `~muse_imphot.results.FittedPhotometry`
         The result.
+    min_correlation : float, optional
+        The least absolute correlation that is listed.
 
     Returns
     -------
     str
         Several lines: the model, the statistics, the values with their errors and percentages,
-        the correlations above 0.1, and the flags in words.
+        the correlations, the sources that were left out, and the flags in words.
     """
     lines = ["[[Model]]", f"    {result.model_text}"]
     lines += _statistics(result)
     lines += _variables("[[Variables]]", result, _FITTED)
     lines += _extra_terms(result)
     lines += _variables("[[Derived]]", result, _DERIVED)
-    lines += _correlations(result)
+    lines += _stars(result)
+    lines += _correlations(result, min_correlation)
     if result.outliers is not None:
         lines += ["[[Sources left out]]", *(f"    {line}" for line in outlier_lines(result))]
     lines += _flags(result)
@@ -156,7 +198,25 @@ def _variables(title, result, names):
         text += _unit_text(result.unit if unit == "unit" else unit)
         if not item.fixed and item.value and math.isfinite(item.stdev / item.value):
             text += f" ({abs(100 * item.stdev / item.value):.2f}%)"
+        if name in result.meta.get("at_bound", ()):
+            text += " (at bound)"
         lines.append(f"    {name + ':':<13} {text}")
+    return lines
+
+
+def _stars(result):
+    """List the profiles of stars in both images, and the stars."""
+    if not hasattr(result, "stars"):
+        return []
+    lines = []
+    for image in ("muse", "hst"):
+        names = [(f"{image}_{name}", unit) for name, unit in _PROFILE]
+        known = [item for item in names if math.isfinite(getattr(result, item[0]).value)]
+        if known:
+            lines += _variables(f"[[Profile in {image.upper()}]]", result, known)
+    if result.stars is not None and len(result.stars):
+        rows = result.stars.pformat(max_lines=-1, max_width=-1)
+        lines += ["[[Stars]]", *(f"    {row.rstrip()}" for row in rows)]
     return lines
 
 
@@ -208,7 +268,7 @@ def outlier_lines(result):
     return lines
 
 
-def _correlations(result):
+def _correlations(result, least):
     """List the correlations that matter, strongest first."""
     covariance = np.asarray(result.covariance, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -217,10 +277,10 @@ def _correlations(result):
     pairs = [
         (float(matrix[i, j]), result.parameter_names[i], result.parameter_names[j])
         for i, j in itertools.combinations(range(len(matrix)), 2)
-        if abs(matrix[i, j]) > _MIN_CORRELATION
+        if abs(matrix[i, j]) > least
     ]
     pairs.sort(key=lambda pair: -abs(pair[0]))
-    title = f"[[Correlations]] (those above {_MIN_CORRELATION:g})"
+    title = f"[[Correlations]] (those above {least:g})"
     return [title] + [f"    C({a}, {b}) = {value:+.3f}" for value, a, b in pairs]
 
 
@@ -229,3 +289,40 @@ def _flags(result):
     if reason := result.meta.get("reason"):
         lines.append(f"    reason: {reason}")
     return lines
+
+
+def html_table(result):
+    """
+    Show a result as HTML, for notebooks.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    str
+        A table of the values with their errors and units, and the flags in words.
+    """
+    rows = []
+    for name, unit in (*_FITTED, *_DERIVED):
+        item = getattr(result, name)
+        unit = "" if unit == "unit" and result.unit is None else unit
+        unit = str(result.unit) if unit == "unit" else unit
+        error = "fixed" if item.fixed else f"{item.stdev:.2g}"
+        value = format_value(item.value, item.stdev, item.fixed).partition(" ")[0]
+        rows.append((name, value, error, unit))
+    rows.append(("rms", f"{result.rms_error:.4g}", "", _unit_text(result.unit).strip()))
+    rows.append(("reduced chi-square", f"{result.rchi:.4g}", "", ""))
+    cells = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
+    title = " ".join(str(part) for part in (result.name, result.filter, result.method) if part)
+    flags = "".join(f"<li>{escape(text)}</li>" for text in result.flags.describe())
+    if reason := result.meta.get("reason"):
+        flags += f"<li>reason: {escape(str(reason))}</li>"
+    return (
+        f"<div><b>{escape(type(result).__name__)}</b> {escape(title)}"
+        "<table><thead><tr><th>parameter</th><th>value</th><th>error</th><th>unit</th></tr></thead>"
+        f"<tbody>{''.join(f'<tr>{row}</tr>' for row in cells)}</tbody></table>"
+        f"{f'<ul>{flags}</ul>' if flags else '<p>ok</p>'}</div>"
+    )

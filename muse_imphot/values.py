@@ -35,7 +35,13 @@ def _same(a, b):
 def _same_tables(a, b):
     if type(a) is not type(b) or a.colnames != b.colnames or len(a) != len(b):
         return False
-    return all(_same(np.asarray(a[name]), np.asarray(b[name])) for name in a.colnames)
+    return all(_same_columns(a[name], b[name]) for name in a.colnames)
+
+
+def _same_columns(a, b):
+    masks = (np.ma.getmaskarray(np.ma.asarray(item)) for item in (a, b))
+    same_units = getattr(a, "unit", None) == getattr(b, "unit", None)
+    return same_units and _same(*masks) and _same(np.asarray(a), np.asarray(b))
 
 
 def _same_arrays(a, b):

@@ -3,9 +3,17 @@
 
 import numpy as np
 from astropy import units as u
+from astropy.table import QTable
 from astropy.wcs import WCS
 
-from muse_imphot.results import FitFlags, FitImages, FittedImagePhotometry, FittedValue
+from muse_imphot.results import (
+    FitFlags,
+    FitImages,
+    FittedImagePhotometry,
+    FittedStarPhotometry,
+    FittedValue,
+)
+from muse_imphot.values import StarImages
 
 PIXEL = 0.2
 FLUX_UNIT = u.Unit("1e-20 erg / (s cm2 Angstrom)")
@@ -78,3 +86,46 @@ def make_result(images=None, **changes):
         "images": images,
     }
     return FittedImagePhotometry(**(attributes | changes))
+
+
+def make_stamp(size=25, *, pixel=PIXEL, fwhm=0.65, beta=2.5, flux=2000.0, noise=2.0, seed=1):
+    """Return a star that was fitted well, in pixels of ``pixel`` arcsec; a corner is left out."""
+    rng = np.random.default_rng(seed)
+    x, y = size / 2 + rng.uniform(-0.5, 0.5, 2)
+    rows, columns = np.indices((size, size))
+    radius2 = (rows - y) ** 2 + (columns - x) ** 2
+    alpha = fwhm / pixel / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    profile = (beta - 1) / (np.pi * alpha**2) * (1 + radius2 / alpha**2) ** -beta
+    model = 3.0 + flux * profile
+    return StarImages(
+        data=model + noise * rng.standard_normal(model.shape),
+        model=model,
+        sigma=np.full(model.shape, noise),
+        used=(radius2 < (0.48 * size) ** 2) & (columns + rows > 0.4 * size),
+        x=x,
+        y=y,
+        flux=flux,
+        bg=3.0,
+        pixel_scale=pixel,
+    )
+
+
+def make_star_result(n_stars=1, **changes):
+    """Return the result of stars that were fitted well."""
+    images = {
+        "muse": [make_stamp(flux=2000 * 0.7**i, seed=i) for i in range(n_stars)],
+        "hst": [
+            make_stamp(80, pixel=0.05, fwhm=0.085, beta=1.6, flux=2100 * 0.7**i, seed=50 + i)
+            for i in range(n_stars)
+        ],
+    }
+    attributes = make_result().__dict__ | {
+        "method": "stars",
+        "muse_fwhm": FittedValue(0.6512, 0.0034),
+        "hst_fwhm": FittedValue(0.085, 0.001),
+        "ra": 53.16,
+        "dec": -27.78,
+        "stars": QTable({"id": [f"star {i + 1}" for i in range(n_stars)]}),
+        "stamps": images,
+    }
+    return FittedStarPhotometry(**(attributes | changes))

@@ -16,15 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muse_imphot.ds9regions import Ds9Box, Ds9Circle, Ds9Ellipse, Ds9Regions
-from muse_imphot.exceptions import InputFileError, MaskError
-from muse_imphot.masks import MaskMaker, faint_pixels, pixel_mask
+from muse_imphot.exceptions import InputFileError, MaskError, OutputError
+from muse_imphot.masks import (
+    MaskMaker,
+    PixelMask,
+    faint_pixels,
+    pixel_mask,
+    write_mask,
+    write_regions,
+)
 
 from helpers import SHARED_DATA, needs_shared_data  # isort: skip
 
 SHAPE = (70, 90)
 RA, DEC = 53.162, -27.781
-
-REGION_FILES = sorted((SHARED_DATA / "regions").glob("*/*")) if SHARED_DATA else []
 
 
 def make_wcs(angle=0.0, *, scale=(0.2, 0.2), parity=-1, ra=RA, dec=DEC, radesys="ICRS"):
@@ -132,6 +137,47 @@ class TestPixelShapes:
             if not expected.all():  # that would be an error of its own
                 np.testing.assert_array_equal(covered(f"image\n-{shape}({text})"), expected)
 
+    @pytest.mark.parametrize(
+        ("start", "stop", "low", "high"),
+        [(20, 110, 20, 110), (340, 430, -20, 70), (300, 20, -60, 20), (-20, 70, -20, 70)],
+    )
+    def test_sectors(self, start, stop, low, high):
+        """Angles count from x to y; those of ellipses and boxes from their own first axis."""
+        x, y = pixel_coordinates()
+        x0, y0, turn = 45.1, 33.2, 25
+        angle = np.degrees(np.arctan2(y - y0, x - x0))
+
+        def between(tilt):
+            return (angle - tilt - low) % 360 < high - low
+
+        np.testing.assert_array_equal(
+            covered(f"image\n-panda({x0},{y0},{start},{stop},3,8.3,20.1,2)"),
+            draw_annulus(x, y, x0, y0, 8.3, 20.1) & between(0),
+        )
+        np.testing.assert_array_equal(
+            covered(f"image\n-panda({x0},{y0},{start},{stop},1,0,20.1,1)"),
+            draw_circle(x, y, x0, y0, 20.1) & between(0),
+        )
+        np.testing.assert_array_equal(
+            covered(f"image\n-epanda({x0},{y0},{start},{stop},1,8.3,4.1,20.1,9.9,1,{turn})"),
+            draw_ellipse(x, y, x0, y0, 20.1, 9.9, turn)
+            & ~draw_ellipse(x, y, x0, y0, 8.3, 4.1, turn)
+            & between(turn),
+        )
+        np.testing.assert_array_equal(
+            covered(f"image\n-bpanda({x0},{y0},{start},{stop},1,8.3,4.1,40.1,19.9,1)"),
+            draw_box(x, y, x0, y0, 40.1, 19.9, 0)
+            & ~draw_box(x, y, x0, y0, 8.3, 4.1, 0)
+            & between(0),
+        )
+
+    @pytest.mark.parametrize("angles", ["0,360", "20,380", "0,720", "0,0"])
+    def test_sector_of_a_full_turn(self, angles):
+        np.testing.assert_array_equal(
+            covered(f"image\n-panda(45.1,33.2,{angles},4,8.3,20.1,1)"),
+            covered("image\n-annulus(45.1,33.2,8.3,20.1)"),
+        )
+
     def test_two_rings_and_nested_shapes(self):
         x, y = pixel_coordinates()
         np.testing.assert_array_equal(
@@ -171,6 +217,16 @@ class TestSkyShapes:
         wcs = make_wcs(20, scale=(0.2, 0.35))
         expected = draw_circle(*sky_offsets(wcs), 0, 0, 4.03)
         np.testing.assert_array_equal(covered(f'icrs\n-circle({RA},{DEC},4.03")', wcs), expected)
+
+    def test_sector_on_the_sky(self):
+        """Its angles run from west over north."""
+        wcs = make_wcs(40)
+        west, north = sky_offsets(wcs)
+        expected = draw_circle(west, north, 0, 0, 5.03) & (north > 0) & (west > 0)
+        text = f'icrs\n-panda({RA},{DEC},0,90,1,0",5.03",1)'
+        different = covered(text, wcs) != expected
+        assert np.count_nonzero(different) <= 2  # pixels on the axes
+        assert expected.sum() > 400
 
     def test_polygon_on_the_sky(self):
         wcs = make_wcs(50)
@@ -361,6 +417,22 @@ class TestStar:
             pixel_mask(SHAPE, make_wcs(), regions="star", star=star)
 
 
+class TestUltraDeepField:
+    def test_word(self):
+        """The stars that come with the package: one of them lies on this image."""
+        wcs = make_wcs(ra=53.1323, dec=-27.7829)
+        mask = pixel_mask(SHAPE, wcs, regions="udf").excluded
+        star = SkyCoord(53.132266, -27.782855, unit="deg", frame="fk5").icrs
+        circle = draw_circle(*sky_offsets(wcs, star.ra.deg, star.dec.deg), 0, 0, 2.5)
+        assert circle.any()
+        np.testing.assert_array_equal(mask, circle)
+
+    def test_texts_of_regions(self):
+        lines = ["fk5;circle(1,2,3) # text={a;b # c};-circle(4,5,6) # color=red text='d e'"]
+        assert [r.text for r in Ds9Regions(lines)] == ["a;b # c", "d e"]
+        assert Ds9Regions(["fk5;circle(1,2,3) # tag={a}"])[0].text == ""
+
+
 class TestOffset:
     def test_sky_regions_move_and_pixel_regions_stay(self):
         wcs = make_wcs(30)
@@ -447,7 +519,10 @@ class TestParser:
         ("line", "message"),
         [
             ("crcle(1,2,3)", "'crcle' is not supported; use circle"),
-            ("panda(1,2,3,4,5,6,7,8)", "'panda' is not supported"),
+            ("rotbox(1,2,3,4,5)", "'rotbox' is not supported; use circle, ellipse, box, polygon"),
+            ("panda(1,2,3,4,5,6,7)", "panda needs 8 numbers, found 7"),
+            ("panda(1,2,a,90,1,6,7,1)", "'a' is not an angle in degrees"),
+            ("epanda(1,2,0,90,1,1,2,2,1)", "epanda needs 10 or 11 numbers, found 9"),
             ("circle(1,2)", "circle needs 3 numbers, found 2"),
             ("circle(1,2,3,4)", "circle needs 3 numbers, found 4"),
             ("circle(1,,3)", "circle needs 3 numbers, found 2"),
@@ -578,28 +653,6 @@ class TestParser:
         assert "\n" not in message
 
     @needs_shared_data
-    @pytest.mark.parametrize("path", REGION_FILES, ids=lambda path: path.name)
-    def test_real_files(self, path):
-        """Each shape of a file is there, or the file is refused at the first it is not."""
-        lines = path.read_text().splitlines()
-        refused = any(word in path.read_text() for word in ("panda(", "pie(", "rotbox("))
-        refused |= "Region file format: CIAO" in lines[0]
-        drawn = ("circle", "ellipse", "box", "annulus", "polygon")
-        count = sum(
-            statement.strip().lstrip("+-").startswith(drawn)
-            for line in lines
-            for statement in line.split("#")[0].split(";")
-        )
-        if refused:
-            with pytest.raises(MaskError, match=rf"{path.name}, line \d+: .*\("):
-                Ds9Regions(path)
-        elif count == 0:
-            with pytest.raises(MaskError, match="holds no region"):
-                Ds9Regions(path)
-        else:
-            assert len(Ds9Regions(path)) == count
-
-    @needs_shared_data
     def test_real_files_of_one_field_agree(self):
         """The same shapes in several coordinate systems cover the same sky."""
         folder = SHARED_DATA / "regions" / "astropy-regions"
@@ -715,6 +768,94 @@ class TestExtraMask:
             pixel_mask(SHAPE, extramask=np.ones(SHAPE))
 
 
+class TestFiles:
+    def mask(self):
+        lines = ["image", "-circle(40,30,9)", "-box(80,60,33,21,30)", "circle(45,33,44)"]
+        faint = np.zeros(SHAPE, dtype=bool)
+        faint[50:60, 3:9] = True
+        return pixel_mask(SHAPE, regions=lines, extramask=np.eye(*SHAPE), faint=faint)
+
+    def test_bits(self):
+        mask = self.mask()
+        bits = mask.bits()
+        assert bits.dtype == np.uint8
+        np.testing.assert_array_equal(bits != 0, mask.excluded)
+        names = ["inside an excluded region", "outside every included region", "extra mask"]
+        names += ["faint in the HST image"]
+        assert list(mask.reasons) == names
+        for i, name in enumerate(names):
+            np.testing.assert_array_equal(bits & 2**i != 0, mask.reasons[name])
+
+    def test_reasons_of_others(self):
+        excluded = np.eye(4, dtype=bool)
+        assert PixelMask(excluded).bits()[1].tolist() == [0, 16, 0, 0]
+        assert PixelMask(excluded, {"cloud": excluded}).bits()[1].tolist() == [0, 16, 0, 0]
+
+    def test_fits_file_is_an_extra_mask(self, tmp_path):
+        path, mask, wcs = tmp_path / "mask.fits", self.mask(), make_wcs(20)
+        write_mask(mask, path, wcs)
+        again = pixel_mask(SHAPE, wcs, extramask=path)
+        np.testing.assert_array_equal(again.excluded, mask.excluded)
+        with fits.open(path, checksum=True) as hdus:
+            header = hdus["DATA"].header
+            assert header["MASKB4"] == "extra mask"
+            assert header["MASKN4"] == min(SHAPE)
+            assert header["MASKB8"] == "faint in the HST image"
+            np.testing.assert_array_equal(hdus["DATA"].data, mask.bits())
+        with pytest.raises(OutputError, match="exists already"):
+            write_mask(mask, path)
+        write_mask(mask, path, overwrite=True)
+        np.testing.assert_array_equal(pixel_mask(SHAPE, extramask=path).excluded, mask.excluded)
+
+    def test_region_file_has_the_same_pixels(self, tmp_path):
+        path, mask = tmp_path / "mask.reg", self.mask()
+        write_regions(mask, path)
+        np.testing.assert_array_equal(pixel_mask(SHAPE, regions=path).excluded, mask.excluded)
+        with pytest.raises(OutputError, match="exists already"):
+            write_regions(mask, path)
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 2**30 - 1))
+    def test_any_mask_as_regions(self, tmp_path_factory, number):
+        path = tmp_path_factory.getbasetemp() / "any.reg"
+        excluded = np.array([number >> i & 1 for i in range(30)], dtype=bool).reshape(5, 6)
+        write_regions(PixelMask(excluded), path, overwrite=True)
+        if excluded.any() and not excluded.all():
+            found = pixel_mask((5, 6), regions=path).excluded
+            np.testing.assert_array_equal(found, excluded)
+        # Boxes do not overlap, and a full row takes but one.
+        lines = path.read_text().splitlines()[3:]
+        sizes = [np.prod([int(n) for n in line.split(",")[2:4]]) for line in lines]
+        assert sum(sizes) == excluded.sum()
+
+    def test_faint_pixels_move_by_whole_pixels(self):
+        faint = np.zeros(SHAPE, dtype=bool)
+        faint[20:30, 40:50] = True
+        moved = pixel_mask(SHAPE, faint=faint, offset=(3.4, -1.6)).excluded
+        np.testing.assert_array_equal(moved, np.roll(faint, (-2, 3), axis=(0, 1)))
+
+
+class TestManyRegions:
+    def test_thousands(self):
+        """Files that list the sources of a survey."""
+        rng = np.random.default_rng(4)
+        wcs = make_wcs(20)
+        y, x = np.indices(SHAPE)
+        sky = wcs.pixel_to_world(x, y)
+        centres = np.column_stack([RA + rng.uniform(-20, 20, 3000) / 3600,
+                                   DEC + rng.uniform(-20, 20, 3000) / 3600])  # fmt: skip
+        lines = ["icrs", *(f'-circle({ra:.8f},{dec:.8f},0.31")' for ra, dec in centres)]
+        expected = np.zeros(SHAPE, dtype=bool)
+        east, north = SkyCoord(RA, DEC, unit="deg").spherical_offsets_to(sky)
+        places = SkyCoord(*centres.T, unit="deg")
+        place_east, place_north = SkyCoord(RA, DEC, unit="deg").spherical_offsets_to(places)
+        for e, n in zip(place_east.arcsec, place_north.arcsec, strict=True):
+            expected |= (east.arcsec - e) ** 2 + (north.arcsec - n) ** 2 < 0.31**2
+        found = pixel_mask(SHAPE, wcs, regions=lines).excluded
+        assert 1000 < expected.sum() < 5000
+        assert np.count_nonzero(found != expected) <= 2
+
+
 class TestFaintPixels:
     def test_a_source_is_not_faint(self):
         rng = np.random.default_rng(1)
@@ -724,13 +865,22 @@ class TestFaintPixels:
         assert not faint[20:30, 30:45].any()
         assert 0.2 < faint.mean() < 0.6
 
-    def test_bad_pixels_count_as_zero(self):
-        data = np.random.default_rng(1).normal(size=SHAPE)
+    def test_bad_pixels(self):
+        """They count as zero in the filter, are not faint, and do not shift the median."""
+        data = 5 + np.random.default_rng(1).normal(size=SHAPE)
         mask = np.zeros(SHAPE, dtype=bool)
-        mask[5:9, 5:9] = True
-        zeroed, with_nan = np.where(mask, 0, data), np.where(mask, np.nan, data)
-        np.testing.assert_array_equal(faint_pixels(data, mask), faint_pixels(zeroed))
-        np.testing.assert_array_equal(faint_pixels(with_nan), faint_pixels(zeroed))
+        mask[:, 40:] = True
+        faint = faint_pixels(data, mask)
+        np.testing.assert_array_equal(faint_pixels(np.where(mask, np.nan, data)), faint)
+        np.testing.assert_array_equal(faint_pixels(np.where(mask, 1e9, data), mask), faint)
+        assert not faint[mask].any()
+        # Away from the edge of the bad pixels it is the mask of the good part alone.
+        alone = faint_pixels(data[:, :40])
+        assert np.mean(faint[:, :37] != alone[:, :37]) < 0.05
+        assert 0.15 < faint[:, :37].mean() < 0.6
+
+    def test_all_bad(self):
+        assert not faint_pixels(np.full(SHAPE, np.nan)).any()
 
     def test_against_the_definition(self):
         """Opening and dilation with a plus, the median, erosion: written out with shifts."""

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the figures: what they show, where it stands, and that nothing can break them."""
 
-import itertools
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from figure_checks import LONG, everything_apart, panel, png, words_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,9 +15,9 @@ from result_samples import PIXEL, make_images, make_result, sky_wcs
 from muse_imphot.exceptions import MissingDependencyError, OutputError
 from muse_imphot.plots import (
     error_text,
+    plot_campaign,
     plot_image_fit,
     plot_psf_wavelength,
-    plot_summary,
     save_figure,
     value_text,
     verdict,
@@ -27,10 +27,9 @@ from muse_imphot.plots.images import (
     _draw_compass,
     _stretch_ticks,
     _tick_label,
-    robust_scatter,
 )
 from muse_imphot.plots.profiles import brightest_source, ring_means
-from muse_imphot.plots.style import blank_figure, clean
+from muse_imphot.plots.style import blank_figure, clean, robust_scatter
 from muse_imphot.psf_wavelength import PsfWavelength, fit_psf_wavelength
 from muse_imphot.results import FitFlags, FitImages, FittedValue, failed_result
 
@@ -38,29 +37,6 @@ matplotlib = pytest.importorskip("matplotlib")
 
 MINUS = "\N{MINUS SIGN}"
 SHAPE = (60, 60)
-
-
-def texts_of(fig):
-    """Return the visible texts of a figure and its axes (without tick labels)."""
-    artists = list(fig.texts)
-    for axes in fig.axes:
-        artists += [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
-        if axes.get_legend() is not None:
-            artists += axes.get_legend().get_texts()
-    return [artist for artist in artists if artist.get_visible() and artist.get_text().strip()]
-
-
-def words_of(fig):
-    return [artist.get_text() for artist in texts_of(fig)]
-
-
-def panel(fig, label):
-    return next(axes for axes in fig.axes if axes.get_label() == label)
-
-
-def png(fig):
-    fig.canvas.draw()
-    return np.asarray(fig.canvas.buffer_rgba()).copy()
 
 
 def replaced(images, **changes):
@@ -429,29 +405,6 @@ def test_given_figure_is_cleared_and_used():
     assert "old" not in words_of(fig)
 
 
-def overlap(a, b):
-    """Return how far two boxes overlap, in pixels; negative if they are apart."""
-    return min(min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0))
-
-
-def everything_apart(fig):
-    """Check that no texts or panels overlap, and that all is inside of the figure."""
-    renderer = fig.canvas.get_renderer()
-    fig.draw(renderer)
-    texts = [(text.get_text(), text.get_window_extent()) for text in texts_of(fig)]
-    panels = [(axes.get_label(), axes.get_tightbbox(renderer)) for axes in fig.axes]
-    for boxes in (texts, panels):
-        for (first, a), (second, b) in itertools.combinations(boxes, 2):
-            assert overlap(a, b) <= 1, f"{first!r} overlaps {second!r}"
-    whole = fig.bbox.padded(0.5)
-    for name, box in (*texts, *panels):
-        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1, f"{name!r} leaves the figure"
-        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, f"{name!r} leaves the figure"
-
-
-LONG = "DATACUBE_FINAL_" + "very_long_name_" * 20
-
-
 @pytest.mark.parametrize(
     ("angle", "changes"),
     [
@@ -574,7 +527,7 @@ def test_nothing_opens_a_window():
     [
         lambda: plot_image_fit(make_result()),
         lambda: plot_psf_wavelength(None, []),
-        lambda: plot_summary([]),
+        lambda: plot_campaign([]),
     ],
 )
 def test_missing_matplotlib_says_how_to_get_it(monkeypatch, draw):
@@ -590,7 +543,7 @@ def test_missing_matplotlib_says_how_to_get_it(monkeypatch, draw):
     ("name", "start"), [("a.png", b"\x89PNG"), ("a.PDF", b"%PDF"), ("a.b.svg", b"<?xml")]
 )
 def test_figures_are_saved_in_the_format_of_the_ending(tmp_path, name, start):
-    fig = plot_summary([make_result()])
+    fig = plot_campaign([make_result()])
     save_figure(fig, tmp_path / name)
     first = (tmp_path / name).read_bytes()
     assert first.startswith(start)
@@ -602,7 +555,7 @@ def test_figures_are_saved_in_the_format_of_the_ending(tmp_path, name, start):
 @pytest.mark.parametrize("name", ["a.fits", "a", "a.png.gz"])
 def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(OutputError, match=r"\.png, \.pdf, \.svg"):
-        save_figure(plot_summary([]), tmp_path / name)
+        save_figure(plot_campaign([]), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -610,14 +563,14 @@ def test_existing_figure_is_kept(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("old")
     with pytest.raises(OutputError, match=r"a\.png.*exists already"):
-        save_figure(plot_summary([]), path)
+        save_figure(plot_campaign([]), path)
     assert path.read_text() == "old"
 
 
 def test_failing_save_leaves_no_file(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_text("old")
-    fig = plot_summary([])
+    fig = plot_campaign([])
 
     def broken(target, **options):
         target.write_text("half")
@@ -696,41 +649,3 @@ def test_psf_figure_without_errors_or_results():
     psf = PsfWavelength(fwhm_coefficients=[0.6], beta_coefficients=[2.5])
     everything_apart(plot_psf_wavelength(psf, []))
     everything_apart(plot_psf_wavelength(None, [], title=LONG))
-
-
-# ------------------------------------------------------------------------------ all exposures
-
-
-def test_summary_shows_every_fit_and_marks_failures():
-    results = exposure_results("a") + exposure_results("b")
-    results += [failed_result("c", "F606W", "no overlap"), *exposure_results("d")]
-    fig = plot_summary(results, title="campaign")
-    seeing = fig.axes[0]
-    assert [text.get_text() for text in seeing.get_xticklabels()] == list("abcd")
-    assert sum(len(item.lines[0].get_xdata()) for item in seeing.containers) == 12
-    (failed,) = (line for line in seeing.lines if line.get_gid() == "failed")
-    assert list(failed.get_xdata()) == [3]
-    assert "campaign" in words_of(fig)
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == [n for n, _ in FILTERS]
-    everything_apart(fig)
-
-
-def test_summary_keeps_the_origin_of_the_offsets_in_view():
-    results = exposure_results("a", dx=FittedValue(3.0, 0.01), dy=FittedValue(-2.0, 0.01))
-    axes = plot_summary(results).axes[2]
-    assert axes.get_xlim()[0] < 0 < 3 < axes.get_xlim()[1]
-    assert axes.get_ylim()[0] < -2 < 0 < axes.get_ylim()[1]
-
-
-def test_summary_of_many_exposures_counts_them():
-    results = [make_result(name=f"e{i}", exposure=f"{LONG}{i}") for i in range(40)]
-    fig = plot_summary(results)
-    assert "exposure" in fig.axes[0].get_xlabel()
-    everything_apart(fig)
-
-
-@pytest.mark.parametrize(
-    "results", [[], [failed_result("a", "F606W", "x")], [make_result(filter="")]]
-)
-def test_summary_of_little_can_be_drawn(results):
-    everything_apart(plot_summary(results))

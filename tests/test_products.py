@@ -20,6 +20,7 @@ from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
+from result_samples import make_star_result
 
 from muse_imphot import fit_image_photometry, photometry, products
 from muse_imphot.exceptions import (
@@ -127,6 +128,14 @@ class TestPlan:
     def test_no_format(self, hardcopy):
         with pytest.raises(UserError, match=r"hardcopy: found .*; choose one of pdf, png, svg"):
             planned_products("m.fits", "m", hardcopy=hardcopy)
+
+    def test_stars(self):
+        plan = planned_products("a/b.fits", "b", method="stars", hardcopy="pdf", apply=True)
+        assert plan.paths() == ["a/b_star_fit.pdf", "a/b_aligned.fits"]
+
+    def test_images_behind_stars(self):
+        with pytest.raises(UserError, match="save: a fit of stars has no images"):
+            planned_products("b.fits", "b", method="stars", save=True)
 
     def test_resample_alone(self, caplog):
         assert planned_products("m.fits", "m", resample=True).aligned is None
@@ -324,6 +333,11 @@ class TestFigure:
         assert names(here) == []
         Products(fig=fig, figure="x.png").write(result, pair.muse)
         assert names(here) == ["x.png"]
+
+    def test_stars(self, here, pair):
+        plan = planned_products(pair.muse, "field", method="stars", hardcopy="png")
+        plan.write(make_star_result(), pair.muse)
+        assert names(here) == ["field_star_fit.png"]
 
     def test_failure_leaves_nothing(self, here, pair, result, monkeypatch):
         def fail(self, path, **options):

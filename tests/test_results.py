@@ -3,11 +3,12 @@
 
 import math
 import pickle
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable, Table
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -178,6 +179,9 @@ class TestFlags:
             "FAILED": 512,
             "MISSING_TERM": 1024,
             "TEMPLATE_NOISE": 2048,
+            "NO_HST": 4096,
+            "SATURATED": 8192,
+            "NO_POINTING": 16384,
         }
 
     def test_text(self):
@@ -243,6 +247,20 @@ class TestSummary:
         expected += PRINTF[3] % (name, "image", *numbers)
         assert result.summary() == expected
 
+    def test_errors(self):
+        lines = make_result().summary(errors=True).splitlines()
+        assert "\n".join(lines[:-1]) == IMPHOT_SUMMARY
+        assert lines[-1].split() == (
+            "+- 0.0021 0.0018 fixed 0.00110 0.00100 0.00120 0.00113 0.00120".split()
+        )
+        # Each error ends where its value ends.
+        ends = [i + 1 for i, char in enumerate(lines[-1]) if lines[-1][i : i + 2].strip() == char]
+        assert all(lines[-2][end - 1 : end + 1].strip() == lines[-2][end - 1] for end in ends)
+
+    def test_unknown_errors(self):
+        line = failed_result("a", "F606W", "x").summary(errors=True).splitlines()[-1]
+        assert line.split() == ["+-", *["-"] * 8]
+
     def test_failed(self):
         row = failed_result("s1_muse", "F606W", "no overlap").summary(header=False)
         assert row.split() == ["s1_muse", "image", *["nan"] * 9]
@@ -264,6 +282,31 @@ class TestReport:
         lines = make_result().fit_report.splitlines()
         listed = [line.strip() for line in lines if line.strip().startswith("C(")]
         assert listed == ["C(scale, fwhm) = +0.800", "C(scale, bg) = -0.300"]
+
+    def test_report_is_the_same_with_another_limit(self):
+        result = make_result()
+        assert result.report() == result.fit_report
+        assert "C(scale, bg)" not in result.report(min_correlation=0.5)
+        assert "(those above 0.5)" in result.report(min_correlation=0.5)
+
+    def test_parameters_at_a_bound_are_marked(self):
+        lines = make_result(meta={"at_bound": ["fwhm"]}).report().splitlines()
+        assert [line.split(":")[0].strip() for line in lines if "(at bound)" in line] == ["fwhm"]
+
+    def test_stars(self):
+        star = FittedStarPhotometry(
+            name="a",
+            muse_fwhm=FittedValue(0.7, 0.01),
+            hst_flux=FittedValue(123.0, 4.0),
+            stars=QTable({"id": ["first", "second"], "flux": [1.5, 2.5]}),
+        )
+        lines = [line.strip() for line in star.report().splitlines()]
+        start = lines.index("[[Profile in MUSE]]")
+        assert lines[start + 1] == "muse_fwhm:    0.700 +- 0.010 arcsec (1.43%)"
+        assert lines[start + 3] == "hst_flux:     123.0 +- 4.0 (3.25%)"
+        assert lines[start + 4] == "[[Stars]]"
+        assert lines[start + 8].split() == ["second", "2.5"]
+        assert "[[Stars]]" not in make_result().report()
 
     def test_failed_says_why(self):
         text = failed_result("a", "F606W", "no overlap").fit_report
@@ -308,6 +351,20 @@ class TestResult:
                           wcs=make_wcs(angle=1), pixel_scale=0.2, hst_psf=(0.085, 1.6))  # fmt: skip
         assert other != images
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            QTable({"a": [1.0, 2.0] * u.deg}),
+            QTable({"a": [1.0, 3.0] * u.arcsec}),
+            QTable({"b": [1.0, 2.0] * u.arcsec}),
+            Table({"a": MaskedColumn([1.0, 2.0], mask=[True, False])}),
+        ],
+    )
+    def test_tables_are_compared_with_their_units_and_masks(self, other):
+        result = make_result(outliers=QTable({"a": [1.0, 2.0] * u.arcsec}))
+        assert result == make_result(outliers=QTable({"a": [1.0, 2.0] * u.arcsec}))
+        assert result != make_result(outliers=other)
+
     def test_kinds_differ(self):
         assert FittedImagePhotometry(name="a") != FittedPhotometry(name="a")
 
@@ -340,7 +397,16 @@ class TestResult:
         )
 
     def test_html(self):
-        assert "<table" in make_result()._repr_html_()
+        html = make_result(name="<b>", flags=FitFlags.POOR_CHI2)._repr_html_()
+        assert "<td>fwhm</td><td>0.6483</td><td>0.0018</td><td>arcsec</td>" in html
+        assert "<td>beta</td><td>2.5</td><td>fixed</td>" in html
+        assert "POOR_CHI2: the reduced" in html
+        assert "&lt;b&gt; F606W image" in html
+
+    def test_html_of_a_failure(self):
+        html = failed_result("a", "F606W", "no <overlap>")._repr_html_()
+        assert "reason: no &lt;overlap&gt;" in html
+        ElementTree.fromstring(html)
 
     def test_star(self):
         star = FittedStarPhotometry(name="a", ra=53.1, muse_flux=FittedValue(10, 1))

@@ -7,16 +7,27 @@ display is needed, workers can draw, and the same result always gives the same f
 those of a palette that colour-blind readers can tell apart, and no message rests on colour alone.
 """
 
+from .campaign import plot_campaign
+from .covariance import plot_covariance
+from .fourier import plot_fourier
 from .imagefit import plot_image_fit
+from .radial import plot_radial
+from .residuals import plot_residuals
+from .stars import plot_star_fit
 from .style import save_figure
-from .trends import plot_psf_wavelength, plot_summary
+from .trends import plot_psf_wavelength
 from .words import error_text, value_text, verdict
 
 __all__ = [
     "error_text",
+    "plot_campaign",
+    "plot_covariance",
+    "plot_fourier",
     "plot_image_fit",
     "plot_psf_wavelength",
-    "plot_summary",
+    "plot_radial",
+    "plot_residuals",
+    "plot_star_fit",
     "save_figure",
     "value_text",
     "verdict",

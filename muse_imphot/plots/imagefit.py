@@ -9,7 +9,7 @@ from .profiles import draw_histogram, draw_profile
 from .style import GREY, INK, PALE, VERDICT_COLORS, blank_figure, clean, fit_text, style, write
 from .words import PARAMETERS, error_text, flag_words, number, value_text, verdict
 
-__all__ = ["plot_image_fit"]
+__all__ = ["draw_heading", "draw_parameters", "plot_image_fit"]
 
 _SIZE = (12.0, 8.2)
 _LEFT, _RIGHT = 0.064, 0.985
@@ -24,6 +24,15 @@ _BOXES = {
     "parameters": (0.664, 0.022, 0.321, 0.378),
 }
 
+# Label and unit of the terms beyond the usual ones, where their names do not say it all.
+_EXTRA = {
+    "rotation": ("rotation", "\N{DEGREE SIGN}"),
+    "bg_x": ("slope of background, x", ""),
+    "bg_y": ("slope of background, y", ""),
+    "e1": ("ellipticity e1", ""),
+    "e2": ("ellipticity e2", ""),
+}
+
 # A blank line in the list of parameters.
 _GAP = None
 
@@ -33,7 +42,8 @@ def plot_image_fit(result, *, title=None, fig=None):
     Draw the diagnostic figure of one image fit.
 
     The upper row shows the MUSE image and the model (one common asinh stretch), and the residual
-    in units of its standard deviation; pixels that were not fitted are striped. The lower row
+    in units of its standard deviation; pixels that were not fitted are striped, sources that were
+    left out are circled, and numbered as they are listed with the result. The lower row
     shows the profile of the brightest source with the fitted PSF, the distribution of the
     residual, and the parameters with their errors. Flags are spelt out below the title.
 
@@ -59,16 +69,16 @@ def plot_image_fit(result, *, title=None, fig=None):
     """
     with style():
         fig = blank_figure(fig, _SIZE)
-        _draw_heading(fig, result, title or _default_title(result))
+        draw_heading(fig, result, title or _default_title(result))
         if result.images is None:
             _draw_no_images(fig, result)
         else:
             view = ImageView(result)
-            draw_images(fig, _BOXES, view)
+            draw_images(fig, _BOXES, view, result.outliers)
             draw_profile(fig.add_axes(_BOXES["profile"], label="profile"), view, result)
             draw_histogram(fig.add_axes(_BOXES["histogram"], label="histogram"), view)
         if verdict(result) != "failed":
-            _draw_parameters(fig.add_axes(_BOXES["parameters"], label="parameters"), result)
+            draw_parameters(fig.add_axes(_BOXES["parameters"], label="parameters"), result)
     return fig
 
 
@@ -77,8 +87,19 @@ def _default_title(result):
     return "  \N{MIDDLE DOT}  ".join(parts) or "image fit"
 
 
-def _draw_heading(fig, result, title):
-    """Write the title, the verdict as a label, and the flags in words."""
+def draw_heading(fig, result, title):
+    """
+    Write the title, the verdict as a label, and the flags in words.
+
+    Parameters
+    ----------
+    fig : `~matplotlib.figure.Figure`
+        A figure of 12 by 8.2 inches.
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+    title : str
+        The title.
+    """
     word, flags = verdict(result), flag_words(result)
     bold = {"weight": "bold", "va": "center"}
     fit_text(write(fig, _LEFT, 0.962, clean(title), fontsize=15, **bold), 0.82)
@@ -132,8 +153,17 @@ def _draw_no_images(fig, result):
     write(fig, 0.5, 0.675, text, fontsize=11.5, va="top", **center)
 
 
-def _draw_parameters(axes, result):
-    """Write the parameters with their errors, and the quality of the fit, as a small table."""
+def draw_parameters(axes, result):
+    """
+    Write the parameters with their errors, and the quality of the fit, as a small table.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+        The panel.
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+    """
     from matplotlib.patches import FancyBboxPatch
 
     axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -172,6 +202,9 @@ def _parameter_rows(result):
         value = value_text(fitted)
         unit = "" if unit is None or math.isnan(number(fitted)) else unit
         rows.append((label, value + unit, error_text(fitted)))
+    for name, fitted in result.extra.items():
+        label, unit = _EXTRA.get(name, (name, ""))
+        rows.append((label, value_text(fitted) + unit, error_text(fitted)))
     pixels = f"{result.n_pixels:,}".replace(",", "\N{THIN SPACE}")
     quality = [("reduced \N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO}", result.rchi)]
     quality += [("rms of the residual", result.rms_error)]

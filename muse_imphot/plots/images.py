@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from .style import INK, PALE, clean
+from .marks import draw_excess, draw_outliers
+from .style import GREY, INK, PALE, clean, robust_scatter, write
 from .words import number
 
-__all__ = ["ImageView", "draw_images", "robust_scatter"]
+__all__ = ["PULL_LIMIT", "ImageView", "draw_images", "striped"]
 
 #: The residual is shown between minus and plus this many standard deviations.
 PULL_LIMIT = 5.0
@@ -70,7 +71,7 @@ class ImageView:
     @functools.cached_property
     def stripes(self):
         """The RGBA image that dims what was not fitted."""
-        return _stripes(self.used)
+        return striped(self.used)
 
     @property
     def extent(self):
@@ -120,32 +121,7 @@ def _bounding_box(used):
     return tuple(box)
 
 
-def robust_scatter(values):
-    """
-    Return a robust standard deviation that can always be divided by.
-
-    Parameters
-    ----------
-    values : array_like
-        The values; what is not finite is left out.
-
-    Returns
-    -------
-    float
-        1 if the values do not scatter at all.
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return 1.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        middle = float(np.median(values))
-        estimates = 1.4826 * float(np.median(np.abs(values - middle))), float(np.std(values))
-    smallest = 1e-12 * abs(middle) + 1e-300
-    return next((scatter for scatter in estimates if smallest < scatter < math.inf), 1.0)
-
-
-def draw_images(fig, boxes, view):
+def draw_images(fig, boxes, view, outliers=None):
     """
     Draw MUSE image, model and residual side by side, with their colour bars.
 
@@ -157,6 +133,8 @@ def draw_images(fig, boxes, view):
         Left, bottom, width and height of the panels ``data``, ``model`` and ``residual``.
     view : ImageView
         What to draw.
+    outliers : `~astropy.table.QTable`, optional
+        Sources that were left out; circles are drawn around them.
     """
     from matplotlib.colors import AsinhNorm, Normalize
 
@@ -165,6 +143,7 @@ def draw_images(fig, boxes, view):
     data = _image_axes(fig, boxes, "data", view)
     data.set_title("MUSE")
     _show(data, view, view.data, **stretch)
+    draw_outliers(data, view, outliers, numbers=False)
     _draw_scale_bar(data, view)
     _draw_compass(data, view)
 
@@ -178,6 +157,11 @@ def draw_images(fig, boxes, view):
     residual.set_title(f"residual  (MUSE \N{MINUS SIGN} model) / {view.pull_unit}")
     norm = Normalize(-PULL_LIMIT, PULL_LIMIT)
     shown = _show(residual, view, view.pulls, norm=norm, cmap="RdBu_r")
+    if draw_excess(residual, view):
+        text = "outlined: more than 5 \N{GREEK SMALL LETTER SIGMA} once smoothed (dashed: below 0)"
+        place = {"ha": "center", "va": "top", "transform": residual.transAxes}
+        write(residual, 0.5, -0.03, text, fontsize=8.5, color=GREY, **place)
+    draw_outliers(residual, view, outliers)
     ticks = PULL_LIMIT * np.array([-1, -0.5, 0, 0.5, 1])
     _draw_colorbar(residual, shown, "", ticks)
 
@@ -228,12 +212,23 @@ def _show(axes, view, values, *, norm, cmap):
     return shown
 
 
-def _stripes(used, *, resolution=420):
+def striped(used, *, resolution=420):
     """
     Return an RGBA image that veils and stripes the pixels that were not fitted.
 
     Stripes are painted into an array with the resolution of a panel: hatched contours of a mask
     with many holes would take seconds, and look different in every file format.
+
+    Parameters
+    ----------
+    used : 2D `~numpy.ndarray` of bool
+        The pixels that were fitted.
+    resolution : int, optional
+        Least number of pixels along the longer side.
+
+    Returns
+    -------
+    3D `~numpy.ndarray`
     """
     factor = max(1, math.ceil(resolution / max(used.shape)))
     unused = np.kron(~used, np.ones((factor, factor), dtype=bool))
@@ -251,7 +246,8 @@ def _unit_label(unit):
     if unit is None or str(unit) == "":
         return "MUSE units"
     try:
-        return unit.to_string("latex_inline").replace(r"\mathring{A}", "\N{ANGSTROM SIGN}")
+        text = unit.to_string("latex_inline").replace(r"\mathring{A}", "\N{ANGSTROM SIGN}")
+        return text.replace(r"\mathrm{1 \times ", r"\mathrm{")
     except (AttributeError, ValueError, KeyError):
         return clean(unit).replace("$", r"\$")
 

@@ -156,6 +156,7 @@ def _draw_psf(axes, fwhm, beta, reach):
     place = {"xytext": (4, 5), "textcoords": "offset points", "va": "bottom", "rotation": 90}
     place["xycoords"] = axes.get_xaxis_transform()
     text = f"FWHM/2 = {half:.3f}\N{DOUBLE PRIME}"
+    place["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     axes.annotate(text, (half, 0), color=ORANGE, fontsize=8.5, **place)
 
 

@@ -1,11 +1,26 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What all figures share: colours, fonts, the canvas, safe texts, and saving."""
 
+import math
 from pathlib import Path
+
+import numpy as np
 
 from ..exceptions import MissingDependencyError, OutputError
 
-__all__ = ["blank_figure", "clean", "fit_text", "save_figure", "style", "write"]
+__all__ = [
+    "blank_figure",
+    "clean",
+    "default_title",
+    "draw_legend",
+    "fit_text",
+    "robust_scatter",
+    "save_figure",
+    "style",
+    "widen",
+    "write",
+    "write_title",
+]
 
 #: Pixels per inch of the files that `save_figure` writes.
 DPI = 130
@@ -167,6 +182,102 @@ def fit_text(artist, width, *, smallest=9.5):
     while artist.get_window_extent().width > limit and keep > 3:
         artist.set_text(f"{full[:keep]}\N{HORIZONTAL ELLIPSIS}{full[-keep:]}")
         keep -= max(1, keep // 20)
+
+
+def default_title(result, subject=""):
+    """
+    Return the title of a figure of one result: its name, filter, and what the figure is about.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+    subject : str, optional
+        What the figure is about.
+
+    Returns
+    -------
+    str
+    """
+    parts = [str(part) for part in (result.name, result.filter, subject) if part]
+    return "  \N{MIDDLE DOT}  ".join(parts)
+
+
+def write_title(fig, text, left):
+    """
+    Write the title of a figure in its upper left corner, shortened where it is too long.
+
+    Parameters
+    ----------
+    fig : `~matplotlib.figure.Figure`
+        The figure.
+    text : str
+        The title.
+    left : float
+        Where it begins, as a fraction of the figure.
+    """
+    height = fig.get_figheight()
+    place = {"va": "center", "fontsize": 13, "weight": "bold"}
+    heading = write(fig, left, 1.0 - 0.25 / height, clean(text), **place)
+    fit_text(heading, 0.98 - left)
+
+
+def draw_legend(axes, **options):
+    """
+    Draw the legend of a panel, if there is anything to explain.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+        The panel.
+    **options
+        Passed on to ``axes.legend``.
+    """
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**options)
+
+
+def widen(axes, least=0.02):
+    """
+    Keep an axis from magnifying rounding errors when all values are the same.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+        The panel.
+    least : float, optional
+        The least half height of the panel, as a fraction of the values.
+    """
+    low, high = axes.get_ylim()
+    middle, half = (low + high) / 2, (high - low) / 2
+    smallest = least * max(abs(middle), 1e-6)
+    if half < smallest:
+        axes.set_ylim(middle - smallest, middle + smallest)
+
+
+def robust_scatter(values):
+    """
+    Return a robust standard deviation that can always be divided by.
+
+    Parameters
+    ----------
+    values : array_like
+        The values; what is not finite is left out.
+
+    Returns
+    -------
+    float
+        1 if the values do not scatter at all.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = float(np.median(values))
+        estimates = 1.4826 * float(np.median(np.abs(values - middle))), float(np.std(values))
+    smallest = 1e-12 * abs(middle) + 1e-300
+    return next((scatter for scatter in estimates if smallest < scatter < math.inf), 1.0)
 
 
 def save_figure(fig, path, overwrite=False, *, dpi=DPI):

@@ -21,7 +21,7 @@ PARAMETERS = (
 )
 
 # Flags that inform rather than warn: the fit took care of what they name.
-_NOTES = FitFlags.VARIANCE_RESCALED | FitFlags.OUTLIERS_MASKED
+_NOTES = FitFlags.VARIANCE_RESCALED | FitFlags.OUTLIERS_MASKED | FitFlags.SATURATED
 
 
 def verdict(result):

@@ -4,7 +4,8 @@ The report: one HTML file that says what came out, opens without a network, and 
 
 The first screen is the verdict in words; then come the table of results, the PSF against
 wavelength, every exposure with its figures, and the provenance. Figures are part of the file. All
-that comes from outside (names, reasons, provenance) is escaped, and the page forbids scripts.
+that comes from outside (names, reasons, provenance) is escaped, and the page allows no script but
+its own, which sorts tables; without scripts everything else works.
 """
 
 from .page import write_report

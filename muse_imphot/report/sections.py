@@ -20,8 +20,13 @@ __all__ = ["sections"]
 _DASH = "\N{EN DASH}"
 _SECOND = "\N{DOUBLE PRIME}"
 
-# With more exposures than this, those without a flag are folded until they are opened.
+# With more exposures than this, those without a flag are folded until they are opened, and figures
+# are small until they are clicked on.
 _OPEN_EXPOSURES = 4
+
+# With more rows than this, a table scrolls within its box; with more results, only the main figure
+# of each is shown; longer lists are folded.
+_TALL, _FEW, _LONG = 15, 8, 10
 
 # Wavelengths (Angstrom) at which the table of the PSF is given.
 _WAVELENGTHS = (5000, 7000, 9000)
@@ -38,8 +43,10 @@ included.</dd>
 <dt>errors</dt><dd>one standard deviation. A fixed parameter has none.</dd>
 <dt>verdict</dt><dd><b>good</b>: no flag warns (some only inform). <b>check</b>: look at the figure
 before you use the numbers. <b>failed</b>: there are no numbers.</dd>
-<dt>figures</dt><dd>striped pixels were not fitted. The residual is shown in units of its standard
-deviation, from &minus;5 to 5.</dd>
+<dt>figures</dt><dd>click on one to enlarge it. Striped pixels were not fitted; circles are around
+sources that were left out. The residual is shown in units of its standard deviation, from &minus;5
+to 5.</dd>
+<dt>tables</dt><dd>click on the head of a column to sort by it.</dd>
 </dl>
 """
 
@@ -66,13 +73,13 @@ def sections(results, psf, gallery, provenance):
     """
     yield _verdict(results)
     yield _facts(results)
-    yield _attention(results)
     yield _results_table(results)
+    yield from _psf_section(psf, results, gallery)
     if len({result.exposure for result in results}) > 1:
         alt = "FWHM, flux scale and pointing offset of all exposures"
-        yield gallery.drawn("plot_summary", results, alt=alt)
-    yield from _psf_section(psf, results, gallery)
-    yield from _exposures(results, gallery)
+        yield gallery.drawn("plot_campaign", results, alt=alt, size="large")
+    yield _attention(results)
+    yield from _exposures(results, gallery, psf)
     yield _HOW_TO_READ
     yield _provenance(provenance)
 
@@ -93,7 +100,7 @@ def _verdict(results):
     else:
         color = "failed" if counts["failed"] else "check"
         text = _count_words(counts, len(words))
-        advice = "What is flagged is listed below, with the reason."
+        advice = '<a href="#attention">What is flagged</a> is listed below, with the reason.'
     return f'<div class="verdict {color}"><strong>{text}</strong><p>{advice}</p></div>\n'
 
 
@@ -143,7 +150,10 @@ def _attention(results):
     if not entries:
         return ""
     items = "".join(text for *_, text in entries)
-    return f'<h2 id="attention">What needs a look</h2>\n<ul class="flags">{items}</ul>\n'
+    items = f'<ul class="flags">{items}</ul>'
+    if len(entries) > _LONG:
+        items = f"<details><summary>All {len(entries)}</summary>{items}</details>"
+    return f'<h2 id="attention">What needs a look</h2>\n{items}\n'
 
 
 def _attention_entry(i, result, word):
@@ -169,8 +179,9 @@ def _badge(word, before=""):
 
 
 def _label(result):
-    """Return name and filter of a result, escaped."""
-    parts = [str(part) for part in (result.name, result.filter) if part]
+    """Return name and filter of a result, escaped, and its method if it is not the usual one."""
+    method = "" if result.method == "image" else result.method
+    parts = [str(part) for part in (result.name, result.filter, method) if part]
     return escape(" \N{MIDDLE DOT} ".join(parts) or "without a name")
 
 
@@ -195,23 +206,41 @@ def _results_table(results):
     unit = f" Background and rms are in {escape(' or '.join(sorted(units)))}." if units else ""
     caption = f"Small figures are standard deviations; angles in arcsec.{unit}"
     return (
-        '<h2 id="results">Results</h2>\n<div class="scroll"><table>'
-        f"<caption>{caption}</caption>\n<thead><tr>{''.join(head)}</tr></thead>\n"
+        f'<h2 id="results">Results</h2>\n<div class="scroll{_tall(results)}">'
+        f'<table class="sortable"><caption>{caption}</caption>\n'
+        f"<thead><tr>{''.join(head)}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table></div>\n"
     )
 
 
+def _tall(rows):
+    """Return the class of a table that scrolls within its box."""
+    return " tall" if len(rows) > _TALL else ""
+
+
 def _results_row(i, result):
     cells = [f'<td class="name"><a href="#r{i + 1}">{escape(str(result.name)) or _DASH}</a></td>']
-    cells += [f'<td class="text">{escape(str(result.filter))}</td>']
-    cells += [f'<td class="text">{_badge(verdict(result))}</td>']
-    for attribute, _, _ in _COLUMNS:
-        fitted = getattr(result, attribute)
-        cells.append(f"<td>{value_text(fitted)}<small>{error_text(fitted)}</small></td>")
-    cells += [f"<td>{_plain(result.rchi)}</td>", f"<td>{_plain(result.rms_error)}</td>"]
+    method = "" if result.method == "image" else f"<small>{escape(str(result.method))}</small>"
+    cells += [f'<td class="text">{escape(str(result.filter))}{method}</td>']
+    rank = ("good", "check", "failed").index(verdict(result))
+    cells += [f'<td class="text" data-v="{rank}">{_badge(verdict(result))}</td>']
+    cells += [_value_cell(getattr(result, attribute)) for attribute, _, _ in _COLUMNS]
+    for value in (result.rchi, result.rms_error):
+        cells.append(f'<td data-v="{_sort_key(value)}">{_plain(value)}</td>')
     names = [f'<span class="flag">{escape(name)}</span>' for name, _ in flag_words(result)]
     cells += [f'<td class="text">{"".join(names) or _DASH}</td>']
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _value_cell(fitted):
+    """Return the cell of a value with its error, and the number by which it is sorted."""
+    key = _sort_key(fitted)
+    return f'<td data-v="{key}">{value_text(fitted)}<small>{error_text(fitted)}</small></td>'
+
+
+def _sort_key(value):
+    value = number(value)
+    return "" if math.isnan(value) else f"{value:.12g}"
 
 
 def _plain(value):
@@ -233,23 +262,24 @@ def _psf_section(psf, results, gallery):
     head.append('<th class="text" scope="col">filters</th><th class="text" scope="col">notes</th>')
     rows = "\n".join(_psf_row(item) for item in psf)
     yield (
-        '<h2 id="psf">PSF against wavelength</h2>\n<div class="scroll"><table>\n'
+        '<h2 id="psf">PSF against wavelength</h2>\n'
+        f'<div class="scroll{_tall(psf)}"><table class="sortable">\n'
         "<caption>Moffat profile with the MUSE pixel in it, from polynomials fitted to all filters "
         "of an exposure.</caption>\n"
         f"<thead><tr>{''.join(head)}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
     )
-    folded = len(psf) > _OPEN_EXPOSURES
-    if folded:
-        yield "<details><summary>Figures of all exposures</summary>\n"
-    yield '<div class="gallery">\n'
-    for item in psf:
-        alt = f"FWHM and beta of {item.exposure} against wavelength"
-        yield gallery.show(
-            (item.exposure, "PSF"), "plot_psf_wavelength", item, results, alt=alt, width=800
-        )
-    yield "</div>\n"
-    if folded:
-        yield "</details>\n"
+    # Those of many exposures stand with the exposures.
+    if len(psf) <= _OPEN_EXPOSURES:
+        yield '<div class="gallery">\n'
+        for item in psf:
+            yield _psf_figure(item, results, gallery)
+        yield "</div>\n"
+
+
+def _psf_figure(item, results, gallery):
+    alt = f"FWHM and beta of {item.exposure} against wavelength"
+    key = (item.exposure, "PSF")
+    return gallery.show(key, "plot_psf_wavelength", item, results, alt=alt, size="medium")
 
 
 def _psf_row(item):
@@ -257,8 +287,7 @@ def _psf_row(item):
     for name in ("fwhm", "beta"):
         for wave in _WAVELENGTHS:
             value, error = (float(x) for x in getattr(item, name)(float(wave)))
-            fitted = FittedValue(value, error)
-            cells.append(f"<td>{value_text(fitted)}<small>{error_text(fitted)}</small></td>")
+            cells.append(_value_cell(FittedValue(value, error)))
     notes = "; ".join(str(note) for note in item.notes)
     filters = ", ".join(str(name) for name in item.filters)
     cells.append(f'<td class="long">{escape(filters) or _DASH}</td>')
@@ -269,43 +298,92 @@ def _psf_row(item):
 # ---------------------------------------------------------------------------------- exposures
 
 
-def _exposures(results, gallery):
+def _exposures(results, gallery, psf):
     """Yield each exposure with its figures and fit reports."""
     if not results:
         return
     yield '<h2 id="exposures">Exposures</h2>\n'
+    if gallery.note:
+        yield f'<p class="soft">{escape(gallery.note)}</p>\n'
     by_exposure = {}
     for i, result in enumerate(results):
         by_exposure.setdefault(str(result.exposure), []).append((i, result))
+    few = len(by_exposure) <= _OPEN_EXPOSURES
+    curves = {} if few else {str(item.exposure): item for item in psf}
     for exposure, own in by_exposure.items():
         flagged = any(verdict(result) != "good" for _, result in own)
-        state = " open" if flagged or len(by_exposure) <= _OPEN_EXPOSURES else ""
-        words = " ".join(_badge(verdict(result), str(result.filter)) for _, result in own)
+        words = " ".join(_badge(verdict(result), _kind(result)) for _, result in own)
         yield (
-            f'<details class="exposure"{state}>'
+            f'<details class="exposure"{" open" if flagged or few else ""}>'
             f"<summary>{escape(exposure) or 'without a name'} {words}</summary>\n"
         )
         for i, result in own:
-            yield from _exposure_result(i, result, gallery)
+            yield from _exposure_result(i, result)
+            yield from _result_figures(result, gallery, few=few, all_kinds=len(results) <= _FEW)
+        if exposure in curves:
+            # Of many exposures, only figures that are there are shown: drawing takes its time.
+            yield gallery.show((exposure, "PSF"), None, alt=f"PSF of {exposure} against wavelength")
         yield "</details>\n"
 
 
-def _exposure_result(i, result, gallery):
+def _kind(result):
+    """Return filter and method of a result, the method only if it is not the usual one."""
+    return str(result.filter) if result.method == "image" else f"{result.filter} {result.method}"
+
+
+def _exposure_result(i, result):
+    """Yield what there is to say about a result."""
     yield f'<h3 id="r{i + 1}">{_label(result)} {_badge(verdict(result))}</h3>\n'
     texts = _flag_texts(result)
     if texts:
         yield f'<ul class="flags">{"".join(f"<li>{text}</li>" for text in texts)}</ul>\n'
     if verdict(result) == "failed":
         return
+    if masked := result.meta.get("masked"):
+        yield f"<p>Left out by masks:</p>\n{_list(masked)}\n"
     if lines := outlier_lines(result):
-        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-        yield f"<p>Sources left out, because they do not follow the model:</p>\n<ul>{items}</ul>\n"
-    alt = f"MUSE image, model, residual, profile and parameters of {result.name} {result.filter}"
-    key = (result.name, result.filter)
-    yield gallery.show(key, "plot_image_fit" if result.images else None, result, alt=alt)
+        yield (
+            "<p>Sources left out, because they do not follow the model (numbered as in the "
+            f"figure):</p>\n{_list(lines, 'ol')}\n"
+        )
     if result.parameter_names:
         report = escape(str(result.fit_report))
         yield f"<details><summary>The fit in full</summary><pre>{report}</pre></details>\n"
+
+
+def _list(lines, kind="ul"):
+    """Return some lines as a list, folded if they are many."""
+    lines = [lines] if isinstance(lines, str) else list(lines)
+    items = "".join(f"<li>{escape(str(line))}</li>" for line in lines)
+    text = f"<{kind}>{items}</{kind}>"
+    if len(lines) > _LONG:
+        return f"<details><summary>All {len(lines)}</summary>{text}</details>"
+    return text
+
+
+def _result_figures(result, gallery, *, few, all_kinds):
+    """Yield the figures of a result: the fit, and of few results the others that can be drawn."""
+    if verdict(result) == "failed":
+        return
+    stars = result.method == "stars"
+    images = getattr(result, "stamps", None) if stars else result.images
+    function = ("plot_star_fit" if stars else "plot_image_fit") if images else None
+    what = "stars" if stars else "MUSE image"
+    alt = f"{what}, model, residual, profile and parameters of {result.name} {result.filter}"
+    size = "large" if few else "medium"
+    yield gallery.show(gallery.key_of(result), function, result, alt=alt, size=size)
+    kinds = {"plot_covariance": "covariance"} if result.parameter_names else {}
+    if result.images:
+        kinds |= {
+            "plot_radial": "radial profiles",
+            "plot_fourier": "Fourier amplitudes",
+            "plot_residuals": "distribution and autocorrelation of the residual",
+        }
+    if all_kinds and kinds:
+        yield '<div class="gallery">\n'
+        for function, words in kinds.items():
+            yield gallery.drawn(function, result, alt=f"{words} of {result.name} {result.filter}")
+        yield "</div>\n"
 
 
 # --------------------------------------------------------------------------------- provenance
@@ -326,8 +404,15 @@ def _provenance_rows(entries):
 def _value_html(value):
     """Return any value as HTML: dicts and lists in lines, everything else as text."""
     if hasattr(value, "items"):
-        lines = [f"{escape(str(k))}: {_value_html(v)}" for k, v in value.items()]
-        return "<br>".join(lines) or _DASH
+        return _lines_html([f"{escape(str(k))}: {_value_html(v)}" for k, v in value.items()])
     if isinstance(value, list | tuple | set | frozenset):
-        return "<br>".join(_value_html(item) for item in value) or _DASH
+        return _lines_html([_value_html(item) for item in value])
     return escape(str(value)) or _DASH
+
+
+def _lines_html(lines):
+    """Return lines of HTML below each other, folded if they are many."""
+    text = "<br>".join(lines) or _DASH
+    if len(lines) > _LONG:
+        return f"<details><summary>{len(lines)} entries</summary>{text}</details>"
+    return text
