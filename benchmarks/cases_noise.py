@@ -254,5 +254,6 @@ class Depth:
             rows = self.select(table, depth, True)
             for name in PARAMETERS:
                 pulls = rows[f"{name}_error"] / rows[f"{name}_sigma"]
-                found.append(width_line(f"pull width of {name} at {depth} AB", pulls))
+                what = f"pull width of {name} at {depth} AB"
+                found.append(width_line(what, pulls, low=0.9, high=1.1))
         return found

@@ -15,15 +15,25 @@ except ImportError:  # a source tree that was never installed
 
 # name -> module in which it lives; the one place that lists the public face.
 _PUBLIC = {
+    "FIT_BOTH": "cli.imphot_options",
+    "FIT_IMAGE": "cli.imphot_options",
+    "FIT_STAR": "cli.imphot_options",
     "FittedImagePhotometry": "results",
     "FittedPhotometry": "results",
+    "FittedStarPhotometry": "results",
     "FittedValue": "results",
     "HstFilterInfo": "bandpass",
+    "ImphotArgumentParser": "cli.imphot_options",
     "Template": "template",
     "UserError": "exceptions",
     "WorkerError": "exceptions",
     "apply_corrections": "corrections",
+    "bandpass_image": "wideband",
+    "extract_function_args": "cli.imphot_options",
+    "fit_image_and_star_photometry": "star_photometry",
     "fit_image_photometry": "photometry",
+    "fit_star_photometry": "star_photometry",
+    "read_result": "results",
     "run": "pipeline",
 }
 _MODULES = ("ds9regions", "models")

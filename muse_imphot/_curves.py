@@ -134,7 +134,7 @@ def read_curve(path):
     return _read_ecsv(path, text) if text.startswith("# %ECSV") else _read_text(path, text)
 
 
-def validated(wavelength, throughput, *, name, unit=None):
+def validated(wavelength, throughput, *, name, unit=None, min_points=3):
     """
     Check the points of a filter curve.
 
@@ -146,6 +146,8 @@ def validated(wavelength, throughput, *, name, unit=None):
         What to call the curve in messages.
     unit : `~astropy.units.Unit`, optional
         The unit of ``wavelength``. Without it Angstrom is assumed if the numbers look like that.
+    min_points : int, optional
+        How many points there must be.
 
     Returns
     -------
@@ -155,14 +157,14 @@ def validated(wavelength, throughput, *, name, unit=None):
     Raises
     ------
     BandpassError
-        If there are fewer than three points, wavelengths that are not positive, not in order or
+        If there are too few points, wavelengths that are not positive, not in order or
         equal, throughputs that are not finite, negative, or look like percent, or if wavelengths
         without a unit do not look like Angstrom.
     """
     wavelength, throughput = np.asarray(wavelength, float), np.asarray(throughput, float)
-    if len(wavelength) < 3:
+    if len(wavelength) < min_points:
         raise BandpassError(
-            f"{name}: only {len(wavelength)} points; a filter curve needs 3 or more"
+            f"{name}: only {len(wavelength)} points; a filter curve needs {min_points} or more"
         )
     _check_throughput(wavelength, throughput, name)
     wavelength, throughput = _check_order(wavelength, throughput, name)

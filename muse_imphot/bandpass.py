@@ -21,22 +21,30 @@ from typing import NamedTuple
 import numpy as np
 from astropy import units as u
 
+from ._curve_weights import linear_integral
 from ._curves import Curve, parse_wave_unit, read_curve, validated
 from ._hst_filter import DEFAULT_INSTRUMENT, HstFilterInfo, instrument_name, parse_filter_name
 from .exceptions import BandpassError
 
 __all__ = [
+    "MUSE_RANGES",
     "BandpassEntry",
+    "BandpassSummary",
     "HstFilterInfo",
     "channel_weights",
+    "curve_points",
     "list_bandpasses",
     "load_bandpass",
     "pivot_wavelength",
+    "summarize_bandpass",
 ]
 
 log = logging.getLogger(__name__)
 
 _MEDIA = ("vacuum", "air")
+
+#: The wavelengths (air, Angstrom) of cubes of the two modes of MUSE.
+MUSE_RANGES = {"nominal": (4750.0, 9350.0), "extended": (4650.0, 9350.0)}
 
 
 class BandpassEntry(NamedTuple):
@@ -56,6 +64,33 @@ class BandpassEntry(NamedTuple):
     instrument: str
     filter: str
     path: Path
+
+
+class BandpassSummary(NamedTuple):
+    """
+    A filter curve in a few numbers, wavelengths in vacuum Angstrom.
+
+    Attributes
+    ----------
+    pivot : float
+        The pivot wavelength.
+    width : float
+        The width of the rectangle that has the peak and the area of the curve.
+    blue, red : float
+        Where the curve first and last has half of its peak.
+    peak : float
+        The largest throughput.
+    nominal, extended : float
+        The fraction of the curve (weighted by photons) inside the range of MUSE in either mode.
+    """
+
+    pivot: float
+    width: float
+    blue: float
+    red: float
+    peak: float
+    nominal: float
+    extended: float
 
 
 def list_bandpasses():
@@ -128,7 +163,7 @@ def load_bandpass(curve, *, instrument=None, wave_unit=None, medium="vacuum"):
     unit = None if wave_unit is None else parse_wave_unit(wave_unit)
     if isinstance(curve, SpectralElement):
         source, label = "bandpass", _label_of(curve.meta)
-        found = Curve(*_points_of(curve), u.AA, dict(curve.meta))
+        found = Curve(*curve_points(curve), u.AA, dict(curve.meta))
         found.meta["wavelength_medium"] = "vacuum"
     else:
         source = _file_of(curve, instrument)
@@ -176,8 +211,25 @@ def _file_of(curve, instrument):
     )
 
 
-def _points_of(bandpass):
-    """Return the wavelengths (vacuum Angstrom) and throughputs between which to interpolate."""
+def curve_points(bandpass):
+    """
+    Return the points of a filter curve, between which it is linear.
+
+    Parameters
+    ----------
+    bandpass : `~synphot.spectrum.SpectralElement`
+        The filter curve. One given by a formula is sampled.
+
+    Returns
+    -------
+    wavelength, throughput : `numpy.ndarray`
+        Vacuum wavelengths in Angstrom, and the throughput there; shape ``(n,)``.
+
+    Raises
+    ------
+    BandpassError
+        If the curve has no ends.
+    """
     from synphot import Empirical1D
 
     waveset = bandpass.waveset
@@ -220,8 +272,8 @@ def channel_weights(bandpass, edges, *, photon_weighted=True):
     step = np.diff(edges)
     if edges.ndim != 1 or len(step) == 0 or not ((step > 0).all() or (step < 0).all()):
         raise BandpassError("edges: the wavelengths of the channels are not in order")
-    wavelength, throughput = _points_of(bandpass)
-    cumulative = _antiderivative(wavelength, throughput, 1 if photon_weighted else 0)
+    wavelength, throughput = curve_points(bandpass)
+    cumulative = linear_integral(wavelength, throughput, 1 if photon_weighted else 0)
     weights = np.abs(np.diff(cumulative(edges)))
     total = cumulative(wavelength[-1])
     if not total > 0:
@@ -245,39 +297,58 @@ def pivot_wavelength(bandpass, within=None):
     float
         The pivot wavelength in Angstrom.
     """
-    wavelength, throughput = _points_of(bandpass)
+    wavelength, throughput = curve_points(bandpass)
     low, high = (wavelength[0], wavelength[-1]) if within is None else sorted(within)
     integrals = []
     for power in (1, -1):
-        cumulative = _antiderivative(wavelength, throughput, power)
+        cumulative = linear_integral(wavelength, throughput, power)
         integrals.append(cumulative(high) - cumulative(low))
     return float(np.sqrt(integrals[0] / integrals[1]))
 
 
-def _antiderivative(wavelength, throughput, power):
+def summarize_bandpass(bandpass):
     """
-    Return the function of x that is the integral of throughput * wavelength**power up to x.
+    Describe a filter curve by a few numbers.
 
-    The throughput is linear between its points and zero outside; the integral is exact.
+    Parameters
+    ----------
+    bandpass : `~synphot.spectrum.SpectralElement`
+        The filter curve.
+
+    Returns
+    -------
+    `BandpassSummary`
+
+    Examples
+    --------
+    >>> from muse_imphot.bandpass import load_bandpass, summarize_bandpass
+    >>> summary = summarize_bandpass(load_bandpass("F850LP"))
+    >>> print(f"{summary.pivot:.0f} A, {100 * summary.nominal:.0f} % inside the range of MUSE")
+    9036 A, 71 % inside the range of MUSE
     """
-    start = wavelength[:-1]
-    slope = np.diff(throughput) / np.diff(wavelength)
+    from .io.cube import air_to_vacuum
 
-    def partial(index, t):
-        """Integrate over the first t of the segments with these indices."""
-        a, f, s = start[index], throughput[index], slope[index]
-        if power == 1:
-            return f * a * t + (f + s * a) * t**2 / 2 + s * t**3 / 3
-        if power == 0:
-            return f * t + s * t**2 / 2
-        return (f - s * a) * np.log1p(t / a) + s * t
+    wavelength, throughput = curve_points(bandpass)
+    peak = float(throughput.max())
+    area = float(linear_integral(wavelength, throughput, 0)(wavelength[-1]))
+    total = linear_integral(wavelength, throughput, 1)
+    inside = (
+        float(np.diff(total(air_to_vacuum(np.array(MUSE_RANGES[mode]))))[0] / total(wavelength[-1]))
+        for mode in ("nominal", "extended")
+    )
+    blue, red = _half_peak(wavelength, throughput)
+    return BandpassSummary(pivot_wavelength(bandpass), area / peak, blue, red, peak, *inside)
 
-    everything = partial(np.arange(len(start)), np.diff(wavelength))
-    before = np.concatenate(([0.0], np.cumsum(everything)))
 
-    def cumulative(x):
-        x = np.clip(x, wavelength[0], wavelength[-1])
-        index = np.clip(np.searchsorted(wavelength, x, side="right") - 1, 0, len(start) - 1)
-        return before[index] + partial(index, x - start[index])
-
-    return cumulative
+def _half_peak(wavelength, throughput):
+    """Return where a curve first and last has half of its peak."""
+    half = throughput.max() / 2
+    above = np.flatnonzero(throughput >= half)
+    ends = []
+    for inner, outer in ((above[0], above[0] - 1), (above[-1], above[-1] + 1)):
+        if 0 <= outer < len(wavelength):
+            t = (half - throughput[outer]) / (throughput[inner] - throughput[outer])
+            ends.append(wavelength[outer] + t * (wavelength[inner] - wavelength[outer]))
+        else:
+            ends.append(wavelength[inner])
+    return float(ends[0]), float(ends[1])

@@ -12,7 +12,6 @@ import math
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
 from astropy.nddata import (
     CCDData,
     InverseVariance,
@@ -20,10 +19,17 @@ from astropy.nddata import (
     StdDevUncertainty,
     VarianceUncertainty,
 )
-from astropy.wcs.utils import proj_plane_pixel_scales
 
+from ._correction_headers import (
+    corrected_header,
+    in_pixels,
+    move_cards,
+    recorded,
+    refuse_twice,
+    reverted_header,
+)
 from .exceptions import FitError, GeometryError, UserError
-from .io import read_muse_image, sanitize_card
+from .io import read_muse_image
 from .resampling import move_image
 
 __all__ = [
@@ -34,23 +40,14 @@ __all__ = [
     "move_cards",
     "parse_kinds",
     "plan",
+    "recorded",
     "refuse_twice",
     "revert_corrections",
+    "reverted_header",
 ]
 
 KINDS = ("xy", "scale", "zero")
 
-# Keywords that remember what was done: (keyword, what a header without it means, comment).
-_CARDS = {
-    "dx": ("IMPDX", 0.0, "[arcsec] MUSE minus HST along x, taken out"),
-    "dy": ("IMPDY", 0.0, "[arcsec] MUSE minus HST along y, taken out"),
-    "dra": ("IMPDRA", 0.0, "[arcsec] MUSE minus HST in CRVAL1, taken out"),
-    "ddec": ("IMPDDEC", 0.0, "[arcsec] MUSE minus HST in CRVAL2, taken out"),
-    "shift_x": ("IMPSHX", 0.0, "[arcsec] resampled along x by minus this"),
-    "shift_y": ("IMPSHY", 0.0, "[arcsec] resampled along y by minus this"),
-    "bg": ("IMPBG", 0.0, "background that was subtracted"),
-    "scale": ("IMPSCALE", 1.0, "factor by which the flux was divided"),
-}
 # Exponent of the scale with which each kind of uncertainty follows the data.
 _UNCERTAINTY_POWER = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}
 
@@ -100,7 +97,7 @@ def apply_corrections(
     uncertainty = copy.deepcopy(image.uncertainty)
     if resample and "xy" in kinds:
         data, mask, uncertainty = move_image(
-            data, mask, uncertainty, _in_pixels(image.wcs, step["shift_x"], step["shift_y"])
+            data, mask, uncertainty, in_pixels(image.wcs, step["shift_x"], step["shift_y"])
         )
     data = (data - step.get("bg", 0.0)) / step.get("scale", 1.0)
     _rescale(uncertainty, step.get("scale", 1.0))
@@ -134,29 +131,17 @@ def revert_corrections(image):
         If there is no record, or the pixels were resampled, which cannot be taken back exactly.
     """
     image = _as_image(image)
-    done = _record(image.meta)
-    if not any(card in image.meta for card, _, _ in _CARDS.values()):
-        raise UserError("the header holds no record of corrections; there is nothing to revert.")
-    if done["shift_x"] or done["shift_y"]:
-        raise UserError(
-            "the pixels of this image were resampled, which cannot be taken back; "
-            "start again from the original image."
-        )
+    done = recorded(image.meta)
     back = {name: -done[name] for name in ("dx", "dy", "dra", "ddec")}
     uncertainty = copy.deepcopy(image.uncertainty)
     _rescale(uncertainty, 1 / done["scale"])
-    meta = _header_copy(image.meta)
-    move_cards(meta, image.wcs, back)
-    for card, _, _ in _CARDS.values():
-        meta.remove(card, ignore_missing=True)
-    meta.add_history("muse_imphot: corrections taken back")
     return CCDData(
         np.asarray(image.data) * done["scale"] + done["bg"],
         unit=image.unit,
         mask=copy.deepcopy(image.mask),
         uncertainty=uncertainty,
         wcs=corrected_wcs(image.wcs, back),
-        meta=meta,
+        meta=reverted_header(image.meta, image.wcs, back),
     )
 
 
@@ -278,48 +263,6 @@ def in_unit_of(value, unit, target, name):
         ) from None
 
 
-def _in_pixels(wcs, dx, dy):
-    """Return an offset in arcsec as one in pixels."""
-    if wcs is None:
-        raise GeometryError("the image has no WCS, so that its pixel size is unknown.")
-    scales = proj_plane_pixel_scales(wcs)[:2] * 3600.0
-    return dx / scales[0], dy / scales[1]
-
-
-def _record(meta):
-    """Return what has been done to an image according to its header."""
-    return {name: float(meta.get(card, empty)) for name, (card, empty, _) in _CARDS.items()}
-
-
-def refuse_twice(meta, step, name):
-    """
-    Refuse to apply the very same correction again.
-
-    Parameters
-    ----------
-    meta : `~astropy.io.fits.Header` or dict
-        The header of the image.
-    step : dict
-        What is to be done; see `plan`.
-    name : str
-        The image that was fitted, for the message.
-
-    Raises
-    ------
-    `~muse_imphot.exceptions.UserError`
-        If the header records exactly these values.
-    """
-    done = _record(meta)
-    empty = {key: card[1] for key, card in _CARDS.items()}
-    if all(math.isclose(done[key], value, rel_tol=1e-6) for key, value in step.items()) and any(
-        done[key] != empty[key] for key in step
-    ):
-        raise UserError(
-            f"{name}: the header says that exactly these corrections have been applied already; "
-            "start from the original image, or fit the corrected one again."
-        )
-
-
 def corrected_wcs(wcs, step):
     """
     Return a corrected copy of a WCS.
@@ -339,90 +282,13 @@ def corrected_wcs(wcs, step):
         return None
     wcs = wcs.deepcopy()
     crpix = np.array(wcs.wcs.crpix)
-    crpix[:2] += _in_pixels(wcs, step.get("dx", 0.0), step.get("dy", 0.0))
+    crpix[:2] += in_pixels(wcs, step.get("dx", 0.0), step.get("dy", 0.0))
     crval = np.array(wcs.wcs.crval)
     crval[wcs.wcs.lng] -= step.get("dra", 0.0) / 3600
     crval[wcs.wcs.lat] -= step.get("ddec", 0.0) / 3600
     wcs.wcs.crpix, wcs.wcs.crval = crpix, crval
     wcs.wcs.set()
     return wcs
-
-
-def corrected_header(meta, wcs, step, *, name):
-    """
-    Return a copy of a header with corrected coordinates and the record of the corrections.
-
-    Parameters
-    ----------
-    meta : `~astropy.io.fits.Header` or dict
-        The header.
-    wcs : `~astropy.wcs.WCS` or `None`
-        The WCS before the correction.
-    step : dict
-        What is done: ``dx``, ``dy``, ``dra``, ``ddec``, ``shift_x``, ``shift_y`` in arcsec, ``bg``
-        in the unit of the image, ``scale``.
-    name : str
-        Name of the image that was fitted.
-
-    Returns
-    -------
-    `~astropy.io.fits.Header`
-    """
-    meta = _header_copy(meta)
-    move_cards(meta, wcs, step)
-    total = _record(meta)
-    # (d - b1) / s1 - b2 all over s2 is d minus (b1 + s1 b2), all over s1 s2.
-    total["bg"] += total["scale"] * step.get("bg", 0.0)
-    total["scale"] *= step.get("scale", 1.0)
-    for key in set(_CARDS) - {"bg", "scale"}:
-        total[key] += step.get(key, 0.0)
-    for key, (card, empty, comment) in _CARDS.items():
-        if key in step or total[key] != empty:
-            meta[card] = (total[key], comment)
-    values = ", ".join(f"{key}={value:.7g}" for key, value in step.items())
-    meta.add_history(sanitize_card(f"muse_imphot: corrected by the fit of {name}: {values}"))
-    return meta
-
-
-def _header_copy(meta):
-    """Return any kind of metadata as a new FITS header."""
-    if isinstance(meta, fits.Header):
-        return meta.copy()
-    header = fits.Header()
-    for key, value in dict(meta or {}).items():
-        if isinstance(value, str):
-            value = sanitize_card(value)
-        elif not isinstance(value, bool | int) and not (
-            isinstance(value, float) and math.isfinite(value)
-        ):
-            continue
-        if len(key) <= 8:
-            header[key] = value
-    return header
-
-
-def move_cards(header, wcs, step):
-    """
-    Correct the coordinates that a header itself holds, in place.
-
-    Parameters
-    ----------
-    header : `~astropy.io.fits.Header`
-        The header.
-    wcs : `~astropy.wcs.WCS` or `None`
-        The WCS before the correction.
-    step : dict
-        What is done; see `plan`.
-    """
-    if wcs is None:
-        return
-    pixels = _in_pixels(wcs, step.get("dx", 0.0), step.get("dy", 0.0))
-    degrees = {wcs.wcs.lng: step.get("dra", 0.0) / 3600, wcs.wcs.lat: step.get("ddec", 0.0) / 3600}
-    for axis in (0, 1):
-        if f"CRPIX{axis + 1}" in header:
-            header[f"CRPIX{axis + 1}"] += pixels[axis]
-        if f"CRVAL{axis + 1}" in header:
-            header[f"CRVAL{axis + 1}"] -= degrees[axis]
 
 
 def _rescale(uncertainty, scale):

@@ -18,13 +18,15 @@ from .corrections import (
     move_cards,
     parse_kinds,
     plan,
+    recorded,
     refuse_twice,
+    reverted_header,
 )
 from .exceptions import FitError, InputFileError, OutputError, UserError
 from .io import atomic_path, open_cube, open_fits, sanitize_card
 from .io.fits_files import find_image
 
-__all__ = ["correct_cube"]
+__all__ = ["correct_cube", "revert_cube"]
 
 _BLOCK = 2**23  # bytes that are copied at a time
 _FLUX_CARD = "IMPFLUX"
@@ -40,6 +42,7 @@ class _Job:
     background: np.ndarray | None = None
     scale: np.ndarray | None = None
     notes: tuple = ()
+    back: bool = False  # whether a correction is taken back
 
     @property
     def changes_flux(self):
@@ -96,20 +99,73 @@ def correct_cube(
     `~muse_imphot.exceptions.UserError`
         If a correction is unknown, or has been applied already.
     """
-    if os.path.exists(path) and os.path.samefile(path, source):
-        raise OutputError(f"{path}: is the cube itself; give the corrected one another name")
+    _refuse_same_file(path, source)
     kinds = parse_kinds(corrections)
     with open_cube(source) as cube:
         job = _make_job(_as_list(results), kinds, cube, reference)
         _refuse_flux_twice(cube, job)
-        with open_fits(source) as hdus, atomic_path(path, overwrite=overwrite) as temporary:
-            data = find_image(hdus, source, ("DATA", "SCI"), 3)
-            with open(temporary, "wb") as out:
-                report = _Progress(out, os.path.getsize(source), progress)
-                for hdu in hdus:
-                    header = _new_header(hdu, data, cube, job, psf)
-                    out.write(header.tostring(padding=True).encode("ascii"))
-                    _copy_data(hdu, data, job, out, planes=planes, report=report)
+        _write(cube, job, path, psf=psf, overwrite=overwrite, planes=planes, progress=progress)
+
+
+def revert_cube(source, path, *, overwrite=False, planes=32, progress=None):
+    """
+    Write a copy of a corrected cube without its corrections, from the record in its header.
+
+    Parameters
+    ----------
+    source : path-like
+        The corrected cube.
+    path : path-like
+        The new file.
+    overwrite : bool, optional
+        Whether an existing file may be replaced.
+    planes : int, optional
+        Number of channels in memory at a time.
+    progress : callable, optional
+        Called with the bytes that are done and those in all.
+
+    Raises
+    ------
+    `~muse_imphot.exceptions.UserError`
+        If there is no record, or if background or scale were interpolated between filters, which
+        the record is not enough to take back.
+    `~muse_imphot.exceptions.InputFileError`, `~muse_imphot.exceptions.HeaderError`
+        If the cube cannot be used.
+    `~muse_imphot.exceptions.OutputError`
+        If the new file cannot be written, or is the cube itself.
+    """
+    _refuse_same_file(path, source)
+    with open_cube(source) as cube:
+        if _FLUX_CARD in cube.primary_header:
+            raise UserError(
+                f"{cube.path}: background or scale were interpolated between filters, which cannot "
+                "be taken back; start again from the original cube."
+            )
+        done = recorded(cube.primary_header, cube.path)
+        job = _Job(cube.path, {key: -done[key] for key in ("dx", "dy", "dra", "ddec")}, back=True)
+        if done["scale"] != 1 or done["bg"] != 0:
+            # d' = (d - bg) / scale, and so d = (d' - (-bg / scale)) / (1 / scale).
+            job.background = np.full(cube.shape[0], -done["bg"] / done["scale"])
+            job.scale = np.full(cube.shape[0], 1 / done["scale"])
+        _write(cube, job, path, psf=None, overwrite=overwrite, planes=planes, progress=progress)
+
+
+def _refuse_same_file(path, source):
+    if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+        raise OutputError(f"{path}: is the cube itself; give the new one another name")
+
+
+def _write(cube, job, path, *, psf, overwrite, planes, progress):
+    """Write a cube as the job says."""
+    source = cube.path
+    with open_fits(source) as hdus, atomic_path(path, overwrite=overwrite) as temporary:
+        data = find_image(hdus, source, ("DATA", "SCI"), 3)
+        with open(temporary, "wb") as out:
+            report = _Progress(out, os.path.getsize(source), progress)
+            for hdu in hdus:
+                header = _new_header(hdu, data, cube, job, psf)
+                out.write(header.tostring(padding=True).encode("ascii"))
+                _copy_data(hdu, data, job, out, planes=planes, report=report)
 
 
 def _as_list(results):
@@ -190,7 +246,9 @@ def _new_header(hdu, data, cube, job, psf):
     shares_pixels = hdu.is_image and tuple(hdu.shape[-2:]) == cube.shape[1:]
     wcs = cube.wcs if shares_pixels else None
     primary = isinstance(hdu, fits.PrimaryHDU)
-    if primary:
+    if primary and job.back:
+        header = reverted_header(header, wcs, job.step)
+    elif primary:
         header = corrected_header(header, wcs, job.step, name=cube.name)
         for note in job.notes:
             header.add_history(sanitize_card(note))

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 _MAX_REFINEMENTS = 8
 
+# An error of dra or ddec that is this part of the other is that of a fixed offset.
+_NOTHING = 1e-3
+
 # Unit and lowest value of what can be held; a unit of None is that of the MUSE image.
 _FIXED = {
     "scale": (u.dimensionless_unscaled, 0.0),
@@ -286,9 +289,7 @@ def _result(fit, muse, template, name):
         for key, value in fit.values.items()
     }
     extra = {key: values.pop(key) for key in EXTRA_TERMS}
-    dra, ddec = sky_offsets(
-        muse.wcs, muse.data.shape, values["dx"], values["dy"], _block(fit, ("dx", "dy"))
-    )
+    dra, ddec = _sky_offsets(fit, muse, values["dx"], values["dy"])
     flags = judge(fit)
     refuse_chance(fit, flags)
     residual = (muse.data[fit.region] - fit.model)[fit.used]
@@ -314,6 +315,18 @@ def _result(fit, muse, template, name):
         outliers=_outliers_on_sky(fit.outliers, muse.wcs),
         meta=_provenance(fit, template),
         images=_images(fit, muse, template),
+    )
+
+
+def _sky_offsets(fit, muse, dx, dy):
+    """Return dra and ddec; one that only a fixed offset contributes to is fixed, too."""
+    offsets = sky_offsets(muse.wcs, muse.data.shape, dx, dy, _block(fit, ("dx", "dy")))
+    largest = max(item.stdev for item in offsets)
+    if not (dx.fixed or dy.fixed):
+        return offsets
+    return tuple(
+        FittedValue(item.value, fixed=True) if item.stdev <= _NOTHING * largest else item
+        for item in offsets
     )
 
 

@@ -12,32 +12,30 @@ import importlib.util
 import inspect
 import logging
 import os
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from . import __version__
-from ._exposure import ExposureTask, HstImage, OutputPaths, draw, label_of, process_exposure
+from ._exposure import ExposureTask, HstImage, OutputPaths, label_of, measure_psf, process_exposure
+from ._methods import check_stars, parse_method
 from ._outputs import check_outputs, make_folder, sole_writer, unique_inputs
+from ._resume import earlier_results, fingerprint, stamp
+from ._run_record import RunRecord, RunSummary, remake_report
 from .bandpass import HstFilterInfo, load_bandpass
 from .batch import iterate, worker_count
 from .ds9regions import Ds9Regions
 from .exceptions import HeaderError, InputFileError, UserError
 from .io import source_name
 from .photometry import fit_image_photometry
-from .psf_wavelength import fit_psf_wavelength, write_psf
-from .results import failed_result, write_results
+from .results import failed_result
+from .sky_noise import check_noise_factor
 from .template_source import refuse_both
 
-__all__ = ["RunSummary", "identify_filters", "run"]
+__all__ = ["RunPlan", "RunSummary", "identify_filters", "plan_run", "remake_report", "run"]
 
 log = logging.getLogger(__name__)
-
-# The table is written again this often (seconds) while exposures come in, so that a machine that
-# goes down takes little with it.
-_SAVE_EVERY = 10.0
 
 # About this part of the time that an exposure takes passes while its cube is read.
 _READING = 0.6
@@ -49,57 +47,24 @@ _OWN_ARGUMENTS = (
 )
 
 
-@dataclasses.dataclass
-class RunSummary:
-    """
-    What a run has led to.
-
-    Parameters
-    ----------
-    results : list of `~muse_imphot.FittedImagePhotometry`
-        One per exposure and filter, in the order of the input, failed ones included.
-    psf : list of `~muse_imphot.psf_wavelength.PsfWavelength`
-        One per exposure with at least one fit.
-    folder : `~pathlib.Path`
-        The folder of the output.
-    paths : dict
-        What was written: ``"results"``, ``"psf"`` and ``"report"`` (paths; absent if not written),
-        ``"images"``, ``"templates"`` and ``"figures"`` (lists of paths).
-    """
-
-    results: list
-    psf: list
-    folder: Path
-    paths: dict
-
-    @property
-    def n_failed(self):
-        """How many results have no fit."""
-        return sum(result.failed for result in self.results)
-
-    @property
-    def reasons(self):
-        """Why: a dict from (exposure, filter) to the reason."""
-        return {
-            (result.exposure, result.filter): result.meta["reason"]
-            for result in self.results
-            if result.failed
-        }
-
-
 def run(
     cubes,
     hst,
     output,
     *,
+    method="image",
+    stars=None,
+    gaia=None,
     curves=None,
     min_coverage=0.5,
     photon_weighted=True,
+    noise_factor=None,
     fwhm_order=1,
     beta_order=0,
     jobs=1,
     executor=None,
     overwrite=False,
+    resume=False,
     figures=True,
     progress=None,
     **fit_options,
@@ -116,6 +81,10 @@ def run(
         HST images, each in another filter.
     output : path-like
         Folder for the output; it is made if it is absent.
+    method : {"image", "star", "both"}, optional
+        What to fit: the whole image, stars, or one after the other, with a row for each.
+    stars, gaia : optional
+        The stars, and Gaia sources with their motions; see `~muse_imphot.fit_star_photometry`.
     curves : dict, optional
         Filter to curve (see `~muse_imphot.bandpass.load_bandpass`), where the curves that come with
         the package will not do.
@@ -123,6 +92,9 @@ def run(
         The least fraction of a filter curve that a cube must cover.
     photon_weighted : bool, optional
         Whether channels are weighted by throughput times wavelength, or by the throughput alone.
+    noise_factor : float or "measure", optional
+        By how much the noise is larger than the variance of the cubes says; see
+        `~muse_imphot.wideband.wideband_images`.
     fwhm_order, beta_order : int, optional
         Orders of the polynomials of the PSF in wavelength.
     jobs : int, optional
@@ -132,6 +104,9 @@ def run(
         An executor to use instead.
     overwrite : bool, optional
         Whether files that exist may be replaced.
+    resume : bool, optional
+        Whether to go on with an earlier run into the same folder: exposures whose results are
+        there, made of the same files with the same options, keep them. Failed ones are tried again.
     figures : bool, optional
         Whether to draw the figures; they need matplotlib.
     progress : callable, optional
@@ -149,33 +124,106 @@ def run(
         If an HST image, an option or the output cannot be used: before any work is done. What goes
         wrong with an exposure later is noted in its row of the table.
     """
-    _check_fit_options(**fit_options)
-    cubes = _as_list(cubes)
-    exposures = _name_exposures(cubes)
-    hst = _with_curves(identify_filters(_as_list(hst)), curves)
-    jobs = worker_count(jobs, len(exposures))
-    figures = figures and _can_draw()
-    paths = OutputPaths(make_folder(output))
-    planned = paths.all([name for _, name in exposures], [image.filter for image in hst], figures)
-    inputs = [*cubes, *(image.source for image in hst)]
-    inputs += [fit_options.get(key) for key in ("regions", "extramask")]
-    inputs += _psf_files(fit_options.get("hst_psf"))
-    wideband = {"min_coverage": min_coverage, "photon_weighted": photon_weighted}
-    tasks = [
-        ExposureTask(source, name, tuple(hst), paths, figures, wideband, fit_options)
-        for source, name in exposures
-    ]
+    plan = plan_run(
+        cubes, hst, output, method=method, stars=stars, gaia=gaia, curves=curves,
+        min_coverage=min_coverage, photon_weighted=photon_weighted, noise_factor=noise_factor,
+        figures=figures, **fit_options,
+    )  # fmt: skip
+    tasks, n_filters = plan.tasks, len(plan.hst)
+    jobs = worker_count(jobs, len(tasks))
     # That one filter shows no trend needs no saying; that a filter failed does.
-    orders = tuple(min(order, len(hst) - 1) for order in (fwhm_order, beta_order))
-    record = _Record(paths, _provenance(tasks, hst), orders, figures)
-    with sole_writer(paths.folder):
-        check_outputs(planned, inputs=inputs, overwrite=overwrite)
+    orders = tuple(min(order, n_filters - 1) for order in (fwhm_order, beta_order))
+    make_folder(plan.paths.folder)
+    with sole_writer(plan.paths.folder):
+        check_outputs(plan.files, inputs=plan.inputs, overwrite=overwrite or resume)
+        earlier = earlier_results(tasks, plan.paths) if resume else {}
+        provenance = {**_provenance(tasks, plan.hst), "orders": list(orders)}
+        record = RunRecord(plan.paths, provenance, orders, tasks[0].figures, earlier)
+        tasks = _with_measured_psf(tasks, earlier)
         try:
-            _work(tasks, record, jobs=jobs, executor=executor, progress=progress)
+            _work(tasks, record, earlier, jobs=jobs, executor=executor, progress=progress)
         except BaseException:  # interrupted, most likely: what is finished is kept
             record.save()
             raise
-        return record.finish()
+        return record.finish(skipped=list(earlier))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunPlan:
+    """
+    What a run is going to do.
+
+    Parameters
+    ----------
+    tasks : list of `~muse_imphot._exposure.ExposureTask`
+        The exposures.
+    hst : list of `~muse_imphot._exposure.HstImage`
+        The HST images.
+    paths : `~muse_imphot._exposure.OutputPaths`
+        Where the files go.
+    files : list of `~pathlib.Path`
+        All files that may be written.
+    inputs : list
+        What is read.
+    """
+
+    tasks: list
+    hst: list
+    paths: OutputPaths
+    files: list
+    inputs: list
+
+
+def plan_run(
+    cubes, hst, output, *, method="image", stars=None, gaia=None, curves=None, min_coverage=0.5,
+    photon_weighted=True, noise_factor=None, figures=True, **fit_options,
+):  # fmt: skip
+    """
+    Check what is given to a run, and say what it is going to do; nothing is written.
+
+    Parameters
+    ----------
+    cubes, hst, output, method, stars, gaia, curves, min_coverage, photon_weighted, noise_factor
+        As for `run`.
+    figures : bool, optional
+        As for `run`.
+    **fit_options
+        Options of `~muse_imphot.fit_image_photometry`.
+
+    Returns
+    -------
+    RunPlan
+
+    Raises
+    ------
+    UserError
+        If an HST image or an option cannot be used.
+    """
+    methods = parse_method(method)
+    check_stars(methods, stars=stars, gaia=gaia, star=fit_options.get("star"))
+    _check_fit_options(**fit_options)
+    given = {"stars": stars, "gaia": gaia}
+    _check_files(given, but=("detect",))
+    cubes = _as_list(cubes)
+    exposures = _name_exposures(cubes)
+    hst = _with_curves(identify_filters(_as_list(hst)), curves)
+    figures = figures and _can_draw()
+    paths = OutputPaths(Path(output))
+    names, filters = [name for _, name in exposures], [image.filter for image in hst]
+    inputs = [*cubes, *(image.source for image in hst), stars, gaia]
+    inputs += [fit_options.get(key) for key in ("regions", "extramask")]
+    inputs += _psf_files(fit_options.get("hst_psf"))
+    check_noise_factor(noise_factor)
+    wideband = {
+        "min_coverage": min_coverage,
+        "photon_weighted": photon_weighted,
+        "noise_factor": noise_factor,
+    }
+    stars = {key: value for key, value in given.items() if value is not None}
+    options = (tuple(hst), paths, figures, wideband, fit_options, methods, stars)
+    tasks = [ExposureTask(source, name, *options) for source, name in exposures]
+    files = paths.all(names, filters, figures=figures, methods=methods)
+    return RunPlan(tasks, hst, paths, files, inputs)
 
 
 def identify_filters(sources):
@@ -243,13 +291,17 @@ def _check_fit_options(*, regions=None, extramask=None, **others):
         raise TypeError(f"run() has no option {', '.join(unknown)}; the fit has {sorted(known)}")
     if isinstance(regions, os.PathLike) or regions not in (None, "", "none", "star", "notstar"):
         Ds9Regions(regions)
-    if isinstance(extramask, os.PathLike | str) and not os.path.exists(extramask):
-        if extramask not in ("", "none"):
-            raise InputFileError(extramask, "no such file; it is given as extramask")
+    _check_files({"extramask": extramask}, but=("", "none"))
     refuse_both(*(others.get(name) for name in ("hst_psf", "hst_fwhm", "hst_beta")))
     for file in _psf_files(others.get("hst_psf")):
-        if not os.path.exists(file):
-            raise InputFileError(file, "no such file; it is given as hst_psf")
+        _check_files({"hst_psf": file})
+
+
+def _check_files(files, but=()):
+    """Refuse files that do not exist; ``but`` are words that are no files."""
+    for name, file in files.items():
+        if isinstance(file, os.PathLike | str) and file not in but and not os.path.exists(file):
+            raise InputFileError(file, f"no such file; it is given as {name}")
 
 
 def _psf_files(psf):
@@ -286,29 +338,68 @@ def _can_draw():
 
 
 def _provenance(tasks, hst):
+    first = tasks[0]
     return {
         "muse_imphot": __version__,
         "muse": {task.name: label_of(task.source) for task in tasks},
         "hst": {image.filter: label_of(image.source) for image in hst},
         "curves": {image.filter: str(image.curve) for image in hst},
-        "wideband": dict(tasks[0].wideband),
-        "fit": {key: str(value) for key, value in tasks[0].fit.items()},
+        "methods": list(first.methods),
+        "stars": {key: label_of(value) for key, value in first.stars.items()},
+        "wideband": dict(first.wideband),
+        "fit": {key: str(value) for key, value in first.fit.items()},
+        "files": {task.name: stamp(task.source) for task in tasks},
+        "fingerprints": {task.name: fingerprint(task) for task in tasks},
     }
 
 
-def _work(tasks, record, *, jobs, executor, progress):
-    """Work on all exposures, and record what becomes of them."""
+def _with_measured_psf(tasks, earlier):
+    """
+    Return the tasks with the PSFs of HST that are to be measured from stars.
+
+    They are properties of the HST images, and the same for all exposures.
+    """
+    wanted = tasks[0].fit.get("hst_psf")
+    new = [task for task in tasks if task.name not in earlier]
+    images = []
+    for image in tasks[0].hst if new else ():
+        if _psf_for(wanted, image.filter) == "stars":
+            sources = [task.source for task in new]
+            psf = measure_psf(image.source, sources, unit=tasks[0].fit.get("hst_unit"))
+            log.info("%s: its PSF is measured from its stars: %r", label_of(image.source), psf)
+            image = dataclasses.replace(image, psf=psf)
+        images.append(image)
+    if all(image.psf is None for image in images):
+        return tasks
+    return [dataclasses.replace(task, hst=tuple(images)) for task in tasks]
+
+
+def _psf_for(given, filter):
+    """Return what is given as PSF of HST for a filter, words in small letters."""
+    if isinstance(given, Mapping):
+        named = {str(key).strip().upper(): value for key, value in given.items()}
+        given = named.get(filter.upper())
+    return given.strip().lower() if isinstance(given, str) else given
+
+
+def _work(tasks, record, earlier, *, jobs, executor, progress):
+    """Work on all exposures but those of an earlier run, and record what becomes of them."""
     report = progress or (lambda done, total: None)
+    todo = [task for task in tasks if task.name not in earlier]
     inline = executor is None and jobs == 1
-    function = partial(_inline, tasks=tasks, report=report) if inline else process_exposure
-    report(0, len(tasks))
-    with closing(iterate(function, tasks, jobs=jobs, executor=executor)) as outcomes:
-        for outcome in outcomes:
+    function = partial(_inline, tasks=todo, report=report) if inline else process_exposure
+    report(0, len(todo))
+    with closing(iterate(function, todo, jobs=jobs, executor=executor)) as outcomes:
+        for task in tasks:
+            if task.name in earlier:
+                record.add(earlier[task.name])
+                continue
+            outcome = next(outcomes)
             if outcome.error is None:
                 record.add(outcome.value)
             else:
-                record.add(_all_failed(tasks[outcome.index], outcome.error))
-            report(outcome.index + 1, len(tasks))
+                record.add(_all_failed(task, outcome.error))
+            report(outcome.index + 1, len(todo))
 
 
 def _inline(task, *, tasks, report):
@@ -327,92 +418,8 @@ def _all_failed(task, error):
     if not isinstance(error, UserError):
         log.debug("%s: %s", task.name, error)
         reason = f"unexpected {error.message}"
-    return [failed_result(task.name, hst.filter, reason) for hst in task.hst]
-
-
-class _Record:
-    """What a run has led to so far, and the files that hold it."""
-
-    def __init__(self, paths, provenance, orders, figures):
-        self.paths = paths
-        self.provenance = provenance
-        self.orders = orders
-        self.figures = figures
-        self.results = []
-        self.saved = time.monotonic()
-
-    def add(self, results):
-        """Add the results of an exposure."""
-        for result in results:
-            outcome = f"failed: {result.meta['reason']}" if result.failed else "fitted"
-            log.info("%s %s: %s", result.name, result.filter, outcome)
-        self.results += results
-        if time.monotonic() - self.saved > _SAVE_EVERY:
-            self.save()
-
-    def save(self):
-        """Write the table of what is there."""
-        if self.results:
-            # Whether an older table may be replaced was settled before the work.
-            write_results(self.results, self.paths.results, overwrite=True, meta=self.provenance)
-            self.saved = time.monotonic()
-
-    def finish(self):
-        """Fit the PSF against wavelength, write tables and report, and sum up."""
-        self.save()
-        psf = _fit_psf(self.results, self.orders)
-        written = {"results": self.paths.results}
-        if psf:
-            write_psf(psf, self.paths.psf, overwrite=True)
-            written["psf"] = self.paths.psf
-        drawn = self._draw(psf) if self.figures else {}
-        if _write_report(self.paths.report, self.results, psf, drawn, self.provenance):
-            written["report"] = self.paths.report
-        pairs = [(result.name, result.filter) for result in self.results]
-        for key, kind in (("images", self.paths.image), ("templates", self.paths.template)):
-            written[key] = [path for pair in pairs if (path := kind(*pair)).exists()]
-        written["figures"] = list(drawn.values())
-        return RunSummary(self.results, psf, self.paths.folder, written)
-
-    def _draw(self, psf):
-        """Draw what needs all results; return all figures by (name, filter)."""
-        fits = [result for result in self.results if not result.failed]
-        figures = {(r.name, r.filter): self.paths.figure(r.name, r.filter) for r in fits}
-        figures = {key: path for key, path in figures.items() if path.exists()}
-        for item in psf:
-            path = self.paths.psf_figure(item.exposure)
-            own = [result for result in fits if result.exposure == item.exposure]
-            if draw("plot_psf_wavelength", path, item, own):
-                figures[item.exposure, "PSF"] = path
-        return figures
-
-
-def _fit_psf(results, orders):
-    """Return FWHM(lambda) and beta(lambda) of every exposure that has a fit."""
-    psf = []
-    for exposure in dict.fromkeys(result.exposure for result in results):
-        own = [r for r in results if r.exposure == exposure and not r.failed]
-        if not own:
-            continue
-        try:
-            psf.append(fit_psf_wavelength(own, fwhm_order=orders[0], beta_order=orders[1]))
-        except UserError as exc:
-            log.warning("%s: no PSF against wavelength: %s", exposure, exc)
-    return psf
-
-
-def _write_report(path, results, psf, figures, provenance):
-    """Write the report; what is wrong with it costs no result."""
-    from .report import write_report
-
-    title = "MUSE exposures measured against HST"
-    options = {"psf": psf, "figures": figures, "provenance": provenance, "overwrite": True}
-    try:
-        write_report(path, results, title=title, **options)
-    except UserError:
-        raise
-    except Exception as exc:
-        log.error("%s: the report could not be written: %s", path, exc)
-        log.debug("%s", path, exc_info=exc)
-        return False
-    return True
+    return [
+        failed_result(task.name, hst.filter, reason, method=method)
+        for hst in task.hst
+        for method in task.methods
+    ]

@@ -17,7 +17,7 @@ from astropy import units as u
 from astropy.io import fits
 
 from .exceptions import HeaderError
-from .values import same_fields
+from .results.values import same_fields
 
 __all__ = ["PsfWavelength"]
 

@@ -17,7 +17,7 @@ from astropy.table import QTable
 from . import __version__
 from .exceptions import FitError, InputFileError
 from .psf_polynomials import PsfWavelength
-from .result_tables import clean, plain, read_table, write_table
+from .results.tables import clean, plain, read_table, write_table
 
 __all__ = ["PsfWavelength", "fit_psf_wavelength", "psf_table", "read_psf", "write_psf"]
 

@@ -14,17 +14,21 @@ few channels, for all filters together; the memory needed does not grow with the
 
 import logging
 import re
-from contextlib import nullcontext
+from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
+from astropy import units as u
 from astropy.nddata import CCDData, VarianceUncertainty
 
+from ._channel_sums import ChannelSums
+from ._curve_weights import array_weights
 from .bandpass import channel_weights, load_bandpass, pivot_wavelength
 from .exceptions import BandpassError, InputFileError
-from .io import open_cube, sanitize_card
+from .io import as_cube, sanitize_card
+from .sky_noise import apply_noise_factor, check_noise_factor
 
-__all__ = ["wideband_images"]
+__all__ = ["bandpass_image", "wideband_images"]
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +38,14 @@ _MIN_WEIGHT = 0.5
 # Below this, the log says how much of a curve is not covered, or has no data.
 _FULL = 0.95
 
-# Voxels of a slab (16 MB in float32), and the channels that this may amount to.
-_SLAB_VOXELS = 4_000_000
-_SLAB_PLANES = (4, 48)
+# Above this fraction of a curve outside the cube, `bandpass_image` says so, as imphot did.
+_TRUNCATED = 0.005
+
+# Voxels of a slab (6 MB in float32) and the channels that this may amount to; the voxels that a
+# slab of as few as these must not exceed (64 MB).
+_SLAB_VOXELS = 1_500_000
+_SLAB_PLANES = (16, 48)
+_MOST_VOXELS = 16_000_000
 # Cards of the wavelength axis, in any alternate WCS, and of the arrays of the cube.
 _THIRD_AXIS = re.compile(
     r"(NAXIS|CRPIX|CRVAL|CDELT|CTYPE|CUNIT|CNAME|CRDER|CSYER|CROTA)3[A-Z]?"
@@ -45,9 +54,6 @@ _THIRD_AXIS = re.compile(
 )
 _STRUCTURAL = ("CHECKSUM", "DATASUM", "ERRDATA", "QUALDATA", "HDUCLAS1", "HDUCLAS2", "HDUCLAS3")
 
-# Spaxels that are multiplied at once: their planes stay in the cache of the processor.
-_CHUNK = 4096
-
 
 def wideband_images(
     cube,
@@ -55,6 +61,7 @@ def wideband_images(
     *,
     photon_weighted=True,
     min_coverage=0.5,
+    noise_factor=None,
     planes=None,
     progress=None,
 ):
@@ -63,7 +70,7 @@ def wideband_images(
 
     Parameters
     ----------
-    cube : `~muse_imphot.io.MuseCube` or path-like
+    cube : path-like, `~muse_imphot.io.MuseCube` or MPDAF Cube
         The cube, or its file.
     bandpasses : dict or list
         The filters: by name, or as a list, then by the names of their curves. Each is anything
@@ -72,6 +79,11 @@ def wideband_images(
         Whether the weights are throughput times wavelength, as for HST, or the throughput alone.
     min_coverage : float, optional
         The least fraction of a filter curve that the cube must cover.
+    noise_factor : float or "measure", optional
+        By how much the noise (the standard deviation) is larger than STAT says, for instance
+        because STAT does not know of the correlation between voxels; or "measure", for the ratio
+        that each image shows in its empty sky (`~muse_imphot.sky_noise.measure_noise_factor`).
+        By default STAT is believed.
     planes : int, optional
         How many channels to read at once; by default such that memory stays well below 200 MB.
     progress : callable, optional
@@ -87,30 +99,103 @@ def wideband_images(
         ``meta`` is the header of the cube without its wavelength axis, with ``IMPFILE`` (the name
         of the cube), ``IMPFILT`` (the filter), ``IMPCOV`` (the fraction of the curve that the cube
         covers), ``IMPGOOD`` (the median fraction of this that has data), ``IMPPIV`` (the pivot
-        wavelength of the covered part, vacuum Angstrom) and ``IMPPHOT`` (whether
-        photon-weighted).
+        wavelength of the covered part, vacuum Angstrom), ``IMPPHOT`` (whether photon-weighted) and
+        ``IMPNOISE`` (the factor of the noise, if there is one).
 
     Raises
     ------
     BandpassError
         If a filter is unknown or faulty, or the cube covers too little of it.
     InputFileError
-        If the cube cannot be read, or no spaxel has data in a filter.
+        If the cube cannot be read, no spaxel has data in a filter, or a factor of the noise is
+        wanted without any variance or empty sky.
+    UserError
+        If ``noise_factor`` is neither a positive number nor "measure".
     """
+    check_noise_factor(noise_factor)
     filters = _load_filters(bandpasses)
-    opened = open_cube(cube) if isinstance(cube, str | PathLike) else nullcontext(cube)
-    with opened as source:
+    with as_cube(cube) as source:
+        if noise_factor is not None and not source.has_variance:
+            raise InputFileError(source.path, "has no variance (STAT) for a noise factor to change")
         bands = [
-            _Band(name, curve, source, photon_weighted=photon_weighted, min_coverage=min_coverage)
+            _band_of(name, curve, source, photon_weighted, min_coverage)
             for name, curve in filters.items()
         ]
-        weights = np.array([band.weights for band in bands])
-        sums = _Sums(weights, source.shape[1] * source.shape[2], source.has_variance)
-        _read_once(source, sums, planes or _planes_of(source), progress)
-        return {
-            band.name: _image(source, band, sums.mean(row), photon_weighted=photon_weighted)
-            for row, band in enumerate(bands)
-        }
+        images = _images(source, bands, planes=planes, progress=progress)
+    return {
+        band.name: apply_noise_factor(image, noise_factor)
+        for band, image in zip(bands, images, strict=True)
+    }
+
+
+def bandpass_image(
+    cube,
+    wavelengths,
+    sensitivities,
+    unit_wave=u.AA,
+    interpolation="linear",
+    truncation_warning=True,
+    nprocess=0,
+    *,
+    medium=None,
+):
+    """
+    Make the image of a cube through a filter that is given as numbers.
+
+    The function of this name in imphot, and MPDAF's ``Cube.bandpass_image``. The weights are the
+    integrals of the sensitivity over the channels; for an image like one of HST, which counts
+    photons, multiply the sensitivities by the wavelengths, or use `wideband_images`.
+
+    Parameters
+    ----------
+    cube : path-like, `~muse_imphot.io.MuseCube` or MPDAF Cube
+        The cube, or its file.
+    wavelengths : array_like or `~astropy.units.Quantity`
+        Wavelengths of the curve, in order, shape ``(n,)``.
+    sensitivities : array_like
+        The sensitivities there; only their ratios matter. Beyond the ends the curve is zero.
+    unit_wave : `~astropy.units.Unit`, str or None, optional
+        The unit of the wavelengths. None: they are channels of the cube, counted from 0.
+    interpolation : {"linear", "cubic"}, optional
+        What joins the points: lines or a cubic spline.
+    truncation_warning : bool, optional
+        Whether to log a warning if more than 0.5 % of the curve is outside the cube.
+    nprocess : int, optional
+        Accepted for the sake of imphot's callers; the cube is read once, by this process.
+    medium : {"vacuum", "air"}, optional
+        The medium of the wavelengths; by default that of the cube, as in imphot.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        As `wideband_images` returns it, but masked only where no channel of the curve has data,
+        and without ``IMPFILT``.
+
+    Raises
+    ------
+    BandpassError
+        If the curve is faulty or outside the cube.
+    InputFileError
+        If the cube cannot be read, or no spaxel has data.
+
+    Examples
+    --------
+    >>> from muse_imphot import bandpass_image
+    >>> wavelengths, sensitivities = [6000, 6100, 6900, 7000], [0, 1, 1, 0]
+    >>> image = bandpass_image("cube.fits", wavelengths, sensitivities)  # doctest: +SKIP
+    """
+    with as_cube(cube) as source:
+        curve = {"unit": unit_wave, "interpolation": interpolation, "medium": medium}
+        weights, coverage = array_weights(wavelengths, sensitivities, source, **curve)
+        covered = f"the cube covers {100 * coverage:.1f} % of the filter curve"
+        if not coverage > 0:
+            raise BandpassError(f"{source.path}: {covered}; give a curve that overlaps the cube")
+        if truncation_warning and coverage < 1 - _TRUNCATED:
+            log.warning("%s: %s, the rest is beyond its ends", source.path, covered)
+        centres = source.wavelengths
+        pivot = np.sqrt((weights * centres).sum() / (weights / centres).sum())
+        band = _Band(None, weights, coverage, float(pivot), False, min_weight=0.0)
+        return _images(source, [band])[0]
 
 
 def _load_filters(bandpasses):
@@ -132,173 +217,87 @@ def _load_filters(bandpasses):
     return filters
 
 
+@dataclass(frozen=True)
 class _Band:
-    """A filter as this cube sees it: weights of the channels, coverage, pivot wavelength."""
+    """A filter as a cube sees it; `min_weight` is what a spaxel must have of its weight."""
 
-    def __init__(self, name, curve, cube, *, photon_weighted, min_coverage):
-        edges = cube.wavelength_edges
-        self.name = name
-        self.weights, self.coverage = channel_weights(curve, edges, photon_weighted=photon_weighted)
-        low, high = float(np.min(edges)), float(np.max(edges))
-        covered = f"the cube ({low:.0f} - {high:.0f} A) covers {100 * self.coverage:.1f} %"
-        if not self.coverage > 0 or self.coverage < min_coverage:
-            raise BandpassError(
-                f"{cube.path}: {covered} of the filter {name}, less than the "
-                f"{100 * min_coverage:.1f} % needed; use another filter or lower min_coverage"
-            )
-        level = logging.WARNING if self.coverage < _FULL else logging.INFO
-        log.log(level, "%s: %s of the filter %s", cube.path, covered, name)
-        self.pivot = pivot_wavelength(curve, (low, high))
+    name: str | None
+    weights: np.ndarray
+    coverage: float
+    pivot: float
+    photon_weighted: bool
+    min_weight: float = _MIN_WEIGHT
+
+    @property
+    def label(self):
+        """What messages call it."""
+        return "filter curve" if self.name is None else f"filter {self.name}"
+
+
+def _band_of(name, curve, cube, photon_weighted, min_coverage):
+    """Return a filter as this cube sees it, or refuse it."""
+    edges = cube.wavelength_edges
+    weights, coverage = channel_weights(curve, edges, photon_weighted=photon_weighted)
+    low, high = float(np.min(edges)), float(np.max(edges))
+    covered = f"the cube ({low:.0f} - {high:.0f} A) covers {100 * coverage:.1f} %"
+    if not coverage > 0 or coverage < min_coverage:
+        raise BandpassError(
+            f"{cube.path}: {covered} of the filter {name}, less than the "
+            f"{100 * min_coverage:.1f} % needed; use another filter or lower min_coverage"
+        )
+    level = logging.WARNING if coverage < _FULL else logging.INFO
+    log.log(level, "%s: %s of the filter %s", cube.path, covered, name)
+    return _Band(name, weights, coverage, pivot_wavelength(curve, (low, high)), photon_weighted)
 
 
 def _planes_of(cube):
     """Return how many channels to read at once."""
-    return int(np.clip(_SLAB_VOXELS // (cube.shape[1] * cube.shape[2]), *_SLAB_PLANES))
+    area = cube.shape[1] * cube.shape[2]
+    planes = int(np.clip(_SLAB_VOXELS // area, *_SLAB_PLANES))
+    return max(min(planes, _MOST_VOXELS // area), 1)
 
 
-def _read_once(cube, sums, planes, progress):
-    """Pass the channels that have weight in any filter once through the sums."""
+def _images(cube, bands, *, planes=None, progress=None):
+    """Pass the channels that have weight in any filter once by, and return the images."""
+    weights = np.array([band.weights for band in bands])
+    sums = ChannelSums(weights, cube.shape[1] * cube.shape[2], cube.has_variance)
     first, last = sums.span
-    for start, stop, data, variance in cube.slabs(planes, start=first, stop=last):
+    planes = planes or _planes_of(cube)
+    slabs = cube.slabs(planes, start=first, stop=last, native=False)
+    for start, stop, data, variance in slabs:
         sums.add(start, data, variance)
         if progress is not None:
             progress(stop - first, last - first)
+    means = (sums.mean(row, band.min_weight) for row, band in enumerate(bands))
+    return [_image(cube, band, mean) for band, mean in zip(bands, means, strict=True)]
 
 
-class _Sums:
-    """
-    Weighted sums over channels, for every filter and spaxel.
-
-    Products are taken in float32, for all filters at once; what they add to is float64. The
-    weights of channels without data are counted where there are any, which is seldom.
-
-    Parameters
-    ----------
-    weights : `numpy.ndarray`
-        Shape ``(n_filters, n_channels)``.
-    n_spaxels : int
-        The number of spaxels.
-    has_variance : bool
-        Whether there are variances.
-    """
-
-    def __init__(self, weights, n_spaxels, has_variance):
-        # Relative to the largest, so that neither they nor their squares leave float32.
-        self.weights = weights / weights.max(axis=1, keepdims=True)
-        used = np.flatnonzero(self.weights.any(axis=0))
-        self.span = int(used[0]), int(used[-1]) + 1
-        shape = (len(weights), n_spaxels)
-        self.data = np.zeros(shape)
-        self.variance = np.zeros(shape) if has_variance else None
-        self.lost = np.zeros(shape)
-
-    def add(self, start, data, variance):
-        """Add the channels from ``start`` on: data and variance of shape (n, ny, nx), float32."""
-        weights = self.weights[:, start : start + len(data)]
-        used = weights.any(axis=0)
-        if not used.any():
-            return
-        keep = slice(used.argmax(), len(used) - used[::-1].argmax())
-        weights = weights[:, keep].astype(np.float32)
-        data = data[keep].reshape(weights.shape[1], -1)
-        if variance is not None:
-            variance = variance[keep].reshape(data.shape)
-        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-            for left in range(0, data.shape[1], _CHUNK):
-                chunk = slice(left, left + _CHUNK)
-                part = None if variance is None else variance[:, chunk]
-                self._add_chunk(chunk, weights, data[:, chunk], part)
-
-    def _add_chunk(self, chunk, weights, data, variance):
-        """Add some spaxels; those with a channel that has no data are done again with care."""
-        sums = weights @ data
-        good = np.isfinite(sums).all(axis=0)
-        squares = None
-        if variance is not None:
-            squares = weights**2 @ variance
-            good &= np.isfinite(squares).all(axis=0)
-            if not variance.min() > 0:
-                good &= (variance > 0).all(axis=0)
-        if not good.all():
-            bad = np.flatnonzero(~good)
-            part = None if variance is None else variance.take(bad, axis=1)
-            sums[:, bad], again, lost = _careful(weights, data.take(bad, axis=1), part)
-            self.lost[:, chunk.start + bad] += lost
-            if squares is not None:
-                squares[:, bad] = again
-        self.data[:, chunk] += sums
-        if squares is not None:
-            self.variance[:, chunk] += squares
-
-    def mean(self, row):
-        """
-        Return the means of a filter.
-
-        Parameters
-        ----------
-        row : int
-            The filter.
-
-        Returns
-        -------
-        data, variance : `numpy.ndarray`
-            Shape ``(n_spaxels,)``; 0 and 1 where masked; no variance (None) without variances.
-        mask : `numpy.ndarray`
-            Where too little of the weight has data, or numbers are beyond all bounds.
-        fraction : `numpy.ndarray`
-            The fraction of the weight that has data.
-        """
-        total = self.weights[row].sum()
-        fraction = 1.0 - self.lost[row] / total
-        mask = fraction < _MIN_WEIGHT
-        weight = total * np.where(mask, 1.0, fraction)
-        data = self.data[row] / weight
-        mask |= ~np.isfinite(data)
-        data[mask] = 0.0
-        if self.variance is None:
-            return data, None, mask, fraction
-        variance = self.variance[row] / weight**2
-        mask |= ~((variance > 0) & (variance < np.inf))
-        data[mask], variance[mask] = 0.0, 1.0
-        return data, variance, mask, fraction
-
-
-def _careful(weights, data, variance):
-    """Return the sums over the channels that have data, and the weight of the others."""
-    usable = np.isfinite(data)
-    squares = None
-    if variance is not None:
-        usable &= (variance > 0) & (variance < np.inf)
-        squares = weights**2 @ np.where(usable, variance, np.float32(0))
-    sums = weights @ np.where(usable, data, np.float32(0))
-    return sums, squares, weights @ (~usable).astype(np.float32)
-
-
-def _image(cube, band, mean, *, photon_weighted):
+def _image(cube, band, mean):
     """Return the image of a filter from its means."""
     shape = cube.shape[1:]
     data, variance, mask, fraction = mean
     if mask.all():
+        needed = "half of the" if band.min_weight else "any channel of the"
         raise InputFileError(
-            cube.path,
-            f"no spaxel has data in half of the filter {band.name} or more; look at the cube",
+            cube.path, f"no spaxel has data in {needed} {band.label}; look at the cube"
         )
     good = float(np.median(fraction[~mask]))
     if good < _FULL:
         log.warning(
-            "%s: %.1f %% of the filter %s is in channels without data",
+            "%s: %.1f %% of the %s is in channels without data",
             cube.path,
             100 * (1 - good),
-            band.name,
+            band.label,
         )
     header = _image_header(cube.header)
     # Text without a comment, which would not fit beside long names.
     header["IMPFILE"] = sanitize_card(cube.name)
-    header["IMPFILT"] = sanitize_card(band.name)
+    if band.name is not None:
+        header["IMPFILT"] = sanitize_card(band.name)
     header["IMPCOV"] = (round(band.coverage, 6), "fraction of the filter inside the cube")
     header["IMPGOOD"] = (round(good, 6), "median fraction of this with data")
     header["IMPPIV"] = (round(band.pivot, 3), "[Angstrom] vacuum pivot wavelength inside cube")
-    header["IMPPHOT"] = (bool(photon_weighted), "weighted by throughput times wavelength")
+    header["IMPPHOT"] = (bool(band.photon_weighted), "weighted by throughput times wavelength")
     uncertainty = None
     if variance is not None:
         uncertainty = VarianceUncertainty(variance.reshape(shape), copy=False)

@@ -1,8 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Small FITS files for the tests of the readers and writers."""
 
+import copy
+
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
+
+from muse_imphot.io import parse_unit
 
 MUSE_BUNIT = "10**(-20)*erg/s/cm**2/Angstrom"
 CENTRE = (53.16, -27.79)
@@ -96,3 +101,47 @@ def write(hdus, path):
     """Write HDUs and return the path."""
     hdus.writeto(path, output_verify="ignore")
     return path
+
+
+class FakeCube:
+    """An object with the attributes of an MPDAF Cube; a part of it is one, too."""
+
+    def __init__(self, hdus, filename="cube.fits"):
+        self.primary_header = hdus[0].header
+        self.data_header = hdus["DATA"].header
+        self.data = np.ma.masked_invalid(hdus["DATA"].data)
+        self.var = np.ma.masked_invalid(hdus["STAT"].data) if "STAT" in hdus else None
+        self.wcs = FakeWcs(self.data_header)
+        self.wave = FakeWave(self.data_header)
+        self.unit = parse_unit(self.data_header["BUNIT"])
+        self.filename = filename
+
+    @property
+    def shape(self):
+        return self.data.shape
+
+    def __getitem__(self, item):
+        part = copy.copy(self)
+        part.data = self.data[item]
+        part.var = None if self.var is None else self.var[item]
+        return part
+
+
+class FakeWcs:
+    """Celestial coordinates, wrapped as MPDAF wraps them."""
+
+    def __init__(self, header):
+        self.wcs = WCS(header).celestial
+
+
+class FakeWave:
+    """The wavelengths of an MPDAF Cube."""
+
+    def __init__(self, header):
+        self._header = header
+
+    def to_header(self, naxis=1, use_cd=False):
+        assert naxis == 3
+        assert use_cd
+        keys = ("CRVAL3", "CRPIX3", "CUNIT3", "CTYPE3", "CD3_3")
+        return fits.Header([(key, self._header[key]) for key in keys])

@@ -13,7 +13,7 @@ from muse_imphot.results import (
     FittedStarPhotometry,
     FittedValue,
 )
-from muse_imphot.values import StarImages
+from muse_imphot.results.values import StarImages
 
 PIXEL = 0.2
 FLUX_UNIT = u.Unit("1e-20 erg / (s cm2 Angstrom)")

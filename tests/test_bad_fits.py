@@ -13,7 +13,7 @@ import pytest
 
 from muse_imphot import UserError, fit_image_photometry
 from muse_imphot.exceptions import FitError
-from muse_imphot.flags import FitFlags
+from muse_imphot.results.flags import FitFlags
 from muse_imphot.simulate import Scene
 
 from helpers import small_pair, small_template  # isort: skip

@@ -788,6 +788,29 @@ class TestHstFilterInfo:
         assert abs(info.photplam - pivot_wavelength(bandpass)) < 20
 
 
+@needs_shared_data
+@pytest.mark.parametrize(
+    ("name", "instrument", "filter_name", "photflam"),
+    [
+        ("hst_acs_hrc_f606w_flt_47Tuc_j8bt06nyq", "ACS/HRC", "F606W", 1.2781042e-19),
+        ("hst_acs_wfc_f814w_drizzled_COSMOS_147246", "ACS/WFC", "F814W", 7.07236e-20),
+        ("hst_wfc3_uvis_flc_drizzlepac_sample_ipppssoot", "WFC3/UVIS", "F555W", 1.8379346e-19),
+    ],
+)
+def test_real_headers(name, instrument, filter_name, photflam):
+    """All cards of real headers, of every extension that the dump has; the first of each counts."""
+    text = (SHARED_DATA / "headers" / f"{name}.txt").read_text(errors="replace")
+    cards = {}
+    for line in text.splitlines():
+        if line[8:10] == "= " and line[:8].strip() not in cards:
+            card = fits.Card.fromstring(line.ljust(80))
+            cards[card.keyword] = card.value
+    info = HstFilterInfo(cards)
+    assert (info.instrument, info.filter_name) == (instrument, filter_name)
+    assert info.photflam == photflam
+    assert not info.tabulated
+
+
 def test_import_is_light():
     """Neither synphot nor specutils is imported with the module."""
     code = (

@@ -4,6 +4,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,14 +22,12 @@ from muse_imphot.batch import Outcome
 from muse_imphot.cli import arguments, imphot, messages
 from muse_imphot.cli import fits as cli_fits
 from muse_imphot.cli.arguments import Parser, expand_lists, number, number_or_none
-from muse_imphot.cli.main import build_parser, main
+from muse_imphot.cli.main import COMMANDS, build_parser, main
 from muse_imphot.cli.tables import block_lines, json_text, results_lines
 from muse_imphot.exceptions import AssumptionWarning, FitError, InputFileError, UserError
 from muse_imphot.io import read_muse_image
 from muse_imphot.results import FitFlags, FittedImagePhotometry, FittedValue, failed_result
 from muse_imphot.simulate import simulate_exposure
-
-COMMANDS = ("run", "fit", "extract", "regrid", "simulate", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +110,9 @@ def test_help_of_commands(command, capsys, monkeypatch):
     assert run_main(main, command, "--help") == 0
     text = capsys.readouterr().out
     assert f"usage: muse-imphot {command}" in text
-    assert f"example:\n  muse-imphot {command}" in text
-    assert len(text.splitlines()) <= 60
+    assert re.search(f"\nexamples?:\n  muse-imphot {command}", text)
+    assert len(text.splitlines()) <= 80
+    assert max(map(len, text.splitlines())) <= 98
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,12 @@ def test_help_of_imphot(function, capsys):
     assert f"example:\n  {name}" in text
 
 
-def test_main_help_lists_the_commands(capsys):
+def test_main_help_lists_the_commands(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     assert run_main(main, "--help") == 0
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
-    assert len(text.splitlines()) <= 26
+    assert all(f"\n    {command}" in text for command in COMMANDS)
+    assert len(text.splitlines()) <= 32
 
 
 def test_module_is_the_command():
@@ -257,6 +258,12 @@ def test_lists_of_files(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputFileError, match="it is not text in UTF-8"):
         expand_lists([f"@{path}"])
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\0b"])
+def test_what_is_no_name(name):
+    with pytest.raises(InputFileError, match="is no name of a file"):
+        expand_lists(["x.fits", name])
 
 
 # ------------------------------------------------------------------------------------- messages
@@ -481,7 +488,7 @@ def mocked(monkeypatch):
             raise FitError("no correlation")
         if task.name.startswith("bug"):
             raise ZeroDivisionError("zero")
-        return good(task.name, meta={"options": task.options, "task": task})
+        return [good(task.name)]
 
     monkeypatch.setattr(cli_fits, "fit_one", fit_one)
 
@@ -529,7 +536,7 @@ def test_fit_report(mocked, here, capsys):
 
 def test_options_reach_the_fit(monkeypatch, here):
     seen = []
-    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or good(task.name))
+    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or [good(task.name)])
     argv = ["--fix-beta", "2.8", "--fix-dx", "none", "--hst-beta", "1.5"]
     argv += ["--star", "53.1", "-27.8", "2", "--free", "rotation, e1"]
     argv += ["--keep-outliers", "--keep-noise-bias"]
@@ -562,7 +569,7 @@ def test_options_reach_the_fit(monkeypatch, here):
 )  # fmt: skip
 def test_hst_psf(monkeypatch, here, given, psf):
     seen = []
-    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or good(task.name))
+    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or [good(task.name)])
     for function, option, *command in (
         (main, "--hst-psf", "fit"),
         (imphot.fit_photometry_main, "--hst_psf"),
@@ -793,7 +800,7 @@ def test_fit_photometry_nothing_fits(mocked, here, capsys):
 
 def test_fit_photometry_options(monkeypatch, here, capsys):
     seen = []
-    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or good(task.name))
+    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or [good(task.name)])
     (here / "sub").mkdir()
     argv = ["h.fits", "sub/m.fits", "--save", "--apply", "--resample", "--hardcopy", ".PDF"]
     argv += ["--nowait", "--overwrite", "--title", "", "--segment", "--taper", "5"]
@@ -806,6 +813,10 @@ def test_fit_photometry_options(monkeypatch, here, capsys):
         "star": (53.1, -27.8, 2.0),
         "segment": True,
     }
+    assert task.stars == {"method": "both"}
+    assert task.star_products == cli_fits.Products(
+        figure="sub/m_star_fit.pdf", title="", nowait=True, overwrite=True
+    )
     assert task.products == cli_fits.Products(
         figure="sub/m_image_fit.pdf",
         title="",
@@ -817,7 +828,7 @@ def test_fit_photometry_options(monkeypatch, here, capsys):
     )
     err = capsys.readouterr().err.splitlines()
     assert err[0].startswith("warning: --taper has no effect")
-    assert err[1].startswith("warning: the fit of the star itself is not available yet")
+    assert len(err) == 1
     assert run_main(imphot.fit_photometry_main, "h.fits", "m.fits", "--resample") == 0
     assert seen[1].options.get("regions") is None
     assert "warning: --resample has no effect without --apply" in capsys.readouterr().err
@@ -962,7 +973,7 @@ def test_outcomes_of_dead_workers(monkeypatch, here, capsys):
     from muse_imphot.exceptions import WorkerError
 
     def iterate(function, tasks, **options):
-        yield Outcome(0, good("one"))
+        yield Outcome(0, [good("one")])
         yield Outcome(1, error=WorkerError("it died"))
 
     monkeypatch.setattr(batch, "iterate", iterate)

@@ -19,7 +19,7 @@ from astropy.wcs import WCS
 from scipy import ndimage, optimize
 
 from muse_imphot.corrections import apply_corrections, revert_corrections
-from muse_imphot.cube_corrections import correct_cube
+from muse_imphot.cube_corrections import correct_cube, revert_cube
 from muse_imphot.exceptions import (
     FitError,
     GeometryError,
@@ -29,6 +29,7 @@ from muse_imphot.exceptions import (
 )
 from muse_imphot.io import open_cube, read_muse_image, write_muse_image
 from muse_imphot.psf_wavelength import PsfWavelength
+from muse_imphot.resampling import move_image
 from muse_imphot.results import FittedImagePhotometry, FittedValue, failed_result, sky_offsets
 
 from helpers import SHARED_DATA, needs_shared_data  # isort: skip
@@ -285,6 +286,9 @@ def moffat(x0, y0, fwhm=3.25, beta=2.5, shape=SHAPE):
     return (1 + ((x - x0) ** 2 + (y - y0) ** 2) / alpha2) ** -beta
 
 
+_MOVES = ((0.0, 0.0), (0.5, 0.3))
+
+
 class TestResample:
     def test_integer_shift_is_exact(self):
         image = make_image()
@@ -339,10 +343,30 @@ class TestResample:
         clean = apply_corrections(make_image(data), make_result(0.1, -0.07), "xy", True)
         assert out.mask[10:13, 20:23].all()
         assert out.mask[40, 49]
-        assert np.count_nonzero(out.mask & ~clean.mask) < 30
+        assert np.count_nonzero(out.mask & ~clean.mask) < 60
         good = ~out.mask
         np.testing.assert_allclose(out.data[good], clean.data[good], atol=1e-3)
         assert np.isfinite(out.data).all()
+
+    @pytest.mark.parametrize(
+        ("x0", "hole", "largest"),
+        [(-1.5, None, 5.0), (-4.0, None, 0.7), (30.0, (30, 2), 25.0), (30.0, (33, 3), 25.0)],
+    )
+    def test_unknown_sources(self, x0, hole, largest):
+        """A star of 1000 beyond an edge, or in a hole, hardly shows in what is left."""
+        y, x = np.mgrid[:60, :60]
+        data, truth = (1000 * moffat(x0 - dx, 30 - dy, shape=(60, 60)) for dx, dy in _MOVES)
+        mask = np.zeros(data.shape, dtype=bool)
+        if hole:
+            mask = (x - hole[0]) ** 2 + (y - 30) ** 2 <= hole[1] ** 2
+        data = np.where(mask, 1e9, data)
+        moved, bad, _ = move_image(data, mask, None, _MOVES[1])
+        error = np.where(bad, 0.0, abs(moved - truth))
+        assert error.max() < largest
+        assert error[:, 45:].max() < largest / 3
+        assert bad[mask].all()
+        # Two pixels along each edge, and the surroundings of the hole.
+        assert bad.sum() < 650 + 4 * mask.sum()
 
     def test_variance_moves_along(self):
         variance = ndimage.gaussian_filter(np.random.default_rng(1).uniform(1, 9, SHAPE), 5)
@@ -432,6 +456,35 @@ class TestCube:
             assert out["DATA"].data.dtype == dtype
             assert out["DATA"].header["CRPIX1"] == 30
             assert (out[0].header["IMPBG"], out[0].header["IMPSCALE"]) == (0.4, 0.95)
+
+    @pytest.mark.parametrize("dtype", [">f4", ">f8"])
+    def test_taken_back(self, tmp_path, dtype):
+        source = write_cube(tmp_path / "cube.fits", dtype=dtype)
+        new, back = tmp_path / "new.fits", tmp_path / "back.fits"
+        correct_cube(source, make_result(), new, corrections="xy,scale,zero")
+        seen = []
+        revert_cube(new, back, progress=lambda *step: seen.append(step))
+        with fits.open(source) as old, fits.open(back, checksum=True) as out:
+            for name in ("DATA", "STAT"):
+                np.testing.assert_allclose(out[name].data, old[name].data, rtol=1e-6, atol=1e-6)
+                for card in ("CRPIX1", "CRPIX2", "CRVAL1"):
+                    assert out[name].header[card] == pytest.approx(old[name].header[card])
+            np.testing.assert_array_equal(out["DQ"].data, old["DQ"].data)
+            assert not [card for card in out[0].header if card.startswith("IMP")]
+            assert "taken back" in out[0].header["HISTORY"][-1]
+        assert seen[-1][0] == seen[-1][1]
+
+    def test_not_taken_back(self, tmp_path):
+        source = write_cube(tmp_path / "cube.fits")
+        new, back = tmp_path / "new.fits", tmp_path / "back.fits"
+        with pytest.raises(UserError, match=r"cube.fits: the header holds no record"):
+            revert_cube(source, back)
+        correct_cube(source, three_results(), new, corrections="scale,zero")
+        with pytest.raises(UserError, match="were interpolated between filters"):
+            revert_cube(new, back)
+        with pytest.raises(OutputError, match="is the cube itself"):
+            revert_cube(new, new, overwrite=True)
+        assert not back.exists()
 
     def test_flux_of_several_filters(self, tmp_path):
         source = write_cube(tmp_path / "cube.fits")

@@ -129,7 +129,9 @@ class TestErrors:
         sigma = np.sqrt(pair.muse.uncertainty.array)
         other = fit_sky(template, pair.muse, sigma=10 * sigma, reject=False)
         fitted = fit_sky(template, pair.muse, reject=False)
-        assert_allclose(other.covariance, fitted.covariance, rtol=1e-3)
+        errors = np.sqrt(np.diag(fitted.covariance))
+        difference = (other.covariance - fitted.covariance) / np.outer(errors, errors)
+        assert_allclose(difference, 0, atol=1e-4)
         assert other.core_variance == pytest.approx(fitted.core_variance / 100, rel=1e-3)
         assert fitted.core_variance == pytest.approx(1, abs=0.15)
         assert other.noise.variance == pytest.approx(fitted.noise.variance / 100, rel=1e-3)
@@ -175,6 +177,31 @@ class TestOutcome:
         again = fit_sky(field[1], field[0].muse)
         assert again.values == fitted.values
         assert_array_equal(again.covariance, fitted.covariance)
+
+    def test_single_precision_is_enough(self, field):
+        """Derivatives in double precision lead to the same values and errors."""
+        pair, template = field
+        fits = []
+        for single in (False, True):
+            fitter = NormalEquationsFitter(tolerance=1e-4, single=single)
+            fit = fit_image(
+                template,
+                pair.muse.data,
+                np.sqrt(pair.muse.uncertainty.array),
+                ~pair.muse.mask,
+                options=FitOptions(start=(0.12, -0.07), reject=False),
+                fitter=fitter,
+            )
+            fits.append(fit)
+        double, single = fits
+        assert single.info.derivatives.dtype == np.float32
+        errors = np.sqrt(np.diag(double.covariance))
+        difference = np.array([single.values[n] - double.values[n] for n in NAMES])
+        assert_allclose(difference / errors, 0, atol=1e-5)
+        assert_allclose(np.diag(single.covariance), errors**2, rtol=1e-4)
+        for one, two in zip(single.scores, double.scores, strict=True):
+            assert one.name == two.name
+            assert one.significance == pytest.approx(two.significance, abs=1e-3)
 
     def test_own_fitter(self, field):
         pair, template = field

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from helpers import fit_sky, small_pair, small_template
 
+from muse_imphot.exceptions import FitError
 from muse_imphot.fitting import NoiseModel, OffsetGuess, Outlier, Score
-from muse_imphot.fitting.gates import SERIOUS, judge
-from muse_imphot.flags import FitFlags
+from muse_imphot.fitting.agreement import Agreement
+from muse_imphot.fitting.gates import SERIOUS, judge, refuse_chance
+from muse_imphot.results.flags import FitFlags
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +146,71 @@ def test_serious_flags():
         assert FitFlags[flag] & SERIOUS
     for flag in ("VARIANCE_RESCALED", "STRUCTURED_RESIDUAL"):
         assert not FitFlags[flag] & SERIOUS
+
+
+class TestRefusal:
+    """What ends without a result."""
+
+    weak = OffsetGuess((0, 0), 0.3, 3.0, 0.2)
+
+    def refuse(self, good_fit, *, doubt=1.0, **changes):
+        """Judge a fit, with the error of the scale multiplied by ``doubt``."""
+        covariance = good_fit.covariance.copy()
+        row = good_fit.free.index("scale")
+        covariance[row] *= doubt
+        covariance[:, row] *= doubt
+        fit = change(good_fit, covariance=covariance, **changes)
+        refuse_chance(fit, judge(fit))
+
+    def doubt(self, good_fit, in_errors):
+        """Return the factor that brings the scale to so many errors."""
+        row = good_fit.free.index("scale")
+        error = np.sqrt(good_fit.covariance[row, row])
+        return good_fit.values["scale"] / error / in_errors
+
+    def test_good_fits(self, good_fit):
+        self.refuse(good_fit)
+        assert good_fit.agreement is None
+        for agreement in (Agreement(), Agreement(1), Agreement(40, 6, 3), Agreement(1, 1, 0)):
+            self.refuse(good_fit, agreement=agreement)
+
+    @pytest.mark.parametrize(
+        "agreement", [Agreement(0, 2, 0), Agreement(1, 1, 1), Agreement(4, 2, 3)]
+    )
+    def test_most_sources_disagree(self, good_fit, agreement):
+        with pytest.raises(FitError, match=r"of their sources \d agree, \d are in the HST image"):
+            self.refuse(good_fit, agreement=agreement)
+
+    def test_a_weak_start_needs_more(self, good_fit):
+        doubt = self.doubt(good_fit, 12.0)
+        with pytest.raises(FitError, match="of their sources 1 agree"):
+            self.refuse(good_fit, guess=self.weak, agreement=Agreement(1, 0, 1), doubt=doubt)
+        with pytest.raises(FitError, match="of their sources 4 agree"):
+            self.refuse(good_fit, guess=self.weak, agreement=Agreement(4, 1, 1), doubt=doubt)
+        self.refuse(good_fit, guess=self.weak, agreement=Agreement(4, 1, 0), doubt=doubt)
+        self.refuse(good_fit, guess=self.weak, agreement=Agreement(1), doubt=doubt)
+        # One galaxy beyond doubt, and a cosmic ray.
+        doubt = self.doubt(good_fit, 30.0)
+        self.refuse(good_fit, guess=self.weak, agreement=Agreement(1, 1, 0), doubt=doubt)
+
+    def test_lost(self, good_fit):
+        lost = {"guess": self.weak, "info__at_bound": ("beta",)}
+        self.refuse(good_fit, **lost, doubt=self.doubt(good_fit, 10.0))
+        doubt = self.doubt(good_fit, 5.0)
+        with pytest.raises(FitError, match=r"correlation at the best offset is 0\.30, 3\.0 times"):
+            self.refuse(good_fit, **lost, doubt=doubt)
+        self.refuse(good_fit, guess=self.weak, doubt=doubt)
+        self.refuse(good_fit, info__at_bound=("beta",), doubt=doubt)
+        with pytest.raises(FitError, match="same sky"):
+            self.refuse(good_fit, guess=self.weak, info__success=False, doubt=doubt)
+
+    def test_fixed_scale(self, good_fit):
+        """Where the scale is held nothing says how clearly the template is there."""
+        free = ("bg", "dx", "dy", "fwhm", "beta")
+        rows = [good_fit.free.index(name) for name in free]
+        covariance = good_fit.covariance[np.ix_(rows, rows)]
+        fit = change(good_fit, free=free, covariance=covariance, guess=self.weak)
+        refuse_chance(fit, judge(fit))
+        fit = dataclasses.replace(fit, agreement=Agreement(1, 0, 1))
+        with pytest.raises(FitError, match="same sky"):
+            refuse_chance(fit, judge(fit))

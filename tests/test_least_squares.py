@@ -92,6 +92,19 @@ class TestLinearProblem:
         fitter(Plane(1e3, 5, -2), X, Y, *plane_data)
         assert fitter.fit_info.nfev <= 5
 
+    def test_single_precision_only_where_the_model_offers_it(self, plane_data):
+        z, weights = plane_data
+        plain, single = NormalEquationsFitter(), NormalEquationsFitter(single=True)
+        one, two = (fitter(Plane(), X, Y, z, weights=weights) for fitter in (plain, single))
+        assert single.fit_info.derivatives.dtype == np.float64
+        assert_array_equal(one.parameters, two.parameters)
+
+    def test_many_pixels(self):
+        """More pixels than are summed at a time."""
+        y, x = np.mgrid[:150, :301] / 100.0
+        fitted = NormalEquationsFitter()(Plane(), x, y, 1 + 2 * x - y)
+        assert_allclose(fitted.parameters, [1, 2, -1], rtol=1e-10)
+
     def test_from_the_solution(self):
         fitter = NormalEquationsFitter()
         fitted = fitter(Plane(1, 2, 3), X, Y, 1 + 2 * X + 3 * Y)

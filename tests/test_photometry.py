@@ -24,9 +24,9 @@ from muse_imphot.exceptions import (
     MaskError,
     UserError,
 )
-from muse_imphot.flags import FitFlags
 from muse_imphot.models.pixel import optical_fwhm
 from muse_imphot.photometry import load_template
+from muse_imphot.results.flags import FitFlags
 from muse_imphot.template import HstPSF, Template, write_template
 
 NAMES = ("scale", "bg", "dx", "dy", "fwhm", "beta")
@@ -308,6 +308,14 @@ class TestOptions:
         assert found.ddec.fixed
         assert found.dra.value == pytest.approx(pair.truth["dra"], abs=1e-6)
         assert found.ddec.value == pytest.approx(pair.truth["ddec"], abs=1e-6)
+
+    def test_one_fixed_offset(self, pair, template):
+        """North is up: right ascension is fixed with dx, declination is not."""
+        found = fit_image_photometry(template, pair.muse, fix_dx=0.12, fix_beta=2.5)
+        assert found.dra.fixed
+        assert np.isnan(found.dra.stdev)
+        assert not found.ddec.fixed
+        assert found.ddec.stdev == pytest.approx(found.dy.stdev, rel=1e-3)
 
     def test_positional_order(self, pair, template):
         """The first arguments are those of imphot, in its order."""

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from helpers import SHARED_DATA, needs_shared_data
 
-from muse_imphot import _exposure, pipeline
+from muse_imphot import _exposure, _run_record, pipeline
 from muse_imphot._exposure import OutputPaths, wideband_or_errors
 from muse_imphot._outputs import check_outputs, make_folder, safe_name, sole_writer, unique_inputs
 from muse_imphot.exceptions import (
@@ -30,7 +31,7 @@ from muse_imphot.exceptions import (
 from muse_imphot.io import open_cube, read_muse_image
 from muse_imphot.pipeline import RunSummary, identify_filters, run
 from muse_imphot.psf_wavelength import read_psf
-from muse_imphot.results import FittedImagePhotometry, FittedValue
+from muse_imphot.results import FittedImagePhotometry, FittedStarPhotometry, FittedValue
 from muse_imphot.simulate import simulate_exposure
 from muse_imphot.template import HstPSF
 
@@ -404,7 +405,8 @@ def test_interrupt_keeps_what_is_finished(mocked, hst, tmp_path, monkeypatch):
 
 
 def test_table_is_saved_on_the_way(mocked, hst, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(_run_record, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(_run_record, "_SAVE_PART", 1e9)
     muse = _muse(tmp_path, "one.fits", "two.fits")
     lengths = []
 
@@ -585,3 +587,217 @@ def test_truth_is_what_the_fit_is_compared_with(exposure):
     # The demo shows these next to the fit.
     truth = json.loads((exposure[1].parent / "truth.json").read_text())["truth"]["F606W"]
     assert {"scale_fit", "bg_fit", "fwhm_fit", "beta_fit", "dx", "dy"} <= set(truth)
+
+
+# ---------------------------------------------------------------------------------------- resume
+
+
+def _counted(monkeypatch):
+    """Count the exposures that are worked on."""
+    names, fit = [], _exposure.fit_image_photometry
+
+    def counted(source, image, name=None, **options):
+        names.append(name)
+        return fit(source, image, name=name, **options)
+
+    monkeypatch.setattr(_exposure, "fit_image_photometry", counted)
+    return names
+
+
+def test_resume(mocked, hst, tmp_path, monkeypatch):
+    muse = _muse(tmp_path, "one.fits", "bad.fits", "two.fits", "three.fits")
+    out = tmp_path / "out"
+
+    def progress(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(muse, [hst], out, figures=False, progress=progress)
+    names = _counted(monkeypatch)
+    summary = run(muse, [hst], out, figures=False, resume=True)
+    assert names == ["bad", "two", "three"]  # what failed is tried again
+    assert summary.skipped == ["one"]
+    assert [result.name for result in summary.results] == ["one", "bad", "two", "three"]
+    assert list(QTable.read(out / "results.ecsv")["name"]) == ["one", "bad", "two", "three"]
+    assert summary.results[0].fwhm == FittedValue(0.6, 0.01)
+    names.clear()
+    assert run(muse, [hst], out, figures=False, resume=True).skipped == ["one", "two", "three"]
+    assert names == ["bad"]
+
+
+def test_resume_keeps_what_comes_later(mocked, hst, tmp_path):
+    """An interruption of a resumed run does not lose the exposures that were done before."""
+    muse = _muse(tmp_path, "bad.fits", "two.fits", "three.fits")
+    run(muse, [hst], tmp_path / "out", figures=False)
+
+    def progress(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(muse, [hst], tmp_path / "out", figures=False, resume=True, progress=progress)
+    assert set(QTable.read(tmp_path / "out" / "results.ecsv")["name"]) == {"bad", "two", "three"}
+
+
+@pytest.mark.parametrize("change", ["options", "file", "hst", "mask", "wideband", "figure"])
+def test_resume_with_a_change(mocked, hst, tmp_path, monkeypatch, change):
+    muse = _muse(tmp_path, "one.fits", "two.fits")
+    mask = tmp_path / "mask.fits"
+    fits.PrimaryHDU(np.zeros((4, 4))).writeto(mask)
+    options = {"figures": False, "extramask": mask, "fix_beta": 2.5}
+    run(muse, [hst], tmp_path / "out", **options)
+    names = _counted(monkeypatch)
+    expected = ["one", "two"]
+    if change == "options":
+        options["fix_beta"] = 2.8
+    elif change == "wideband":
+        options["min_coverage"] = 0.3
+    elif change == "figure":
+        options["figures"] = True
+    else:
+        path = {"file": muse[1], "hst": hst, "mask": mask}[change]
+        os.utime(path, ns=(1, 1))
+        expected = expected[1:] if change == "file" else expected
+    run(muse, [hst], tmp_path / "out", resume=True, **options)
+    assert names == expected
+
+
+def test_resume_where_there_is_nothing(mocked, hst, tmp_path):
+    muse = _muse(tmp_path, "one.fits")
+    summary = run(muse, [hst], tmp_path / "out", figures=False, resume=True)
+    assert summary.skipped == []
+    assert len(summary.results) == 1
+
+
+def test_resume_does_not_lose_other_exposures(mocked, hst, tmp_path):
+    muse = _muse(tmp_path, "one.fits", "two.fits")
+    run(muse, [hst], tmp_path / "out", figures=False)
+    with pytest.raises(UserError, match=r"holds 1 exposure not given now \(two\)"):
+        run(muse[:1], [hst], tmp_path / "out", figures=False, resume=True)
+    (tmp_path / "out" / "results.ecsv").write_text("mine")
+    with pytest.raises(InputFileError, match=r"results.ecsv"):
+        run(muse, [hst], tmp_path / "out", figures=False, resume=True)
+    assert (tmp_path / "out" / "results.ecsv").read_text() == "mine"
+
+
+# ----------------------------------------------------------------------------------- the methods
+
+
+@pytest.fixture
+def stars(monkeypatch):
+    """Replace the fit of stars."""
+    seen = []
+
+    def fit_star_photometry(
+        hst, muse, star=None, *, stars=None, gaia=None, fix_beta=None, hst_beta=None, hst_psf=None,
+        name="",
+    ):  # fmt: skip
+        seen.append(locals().copy())
+        if name.startswith("starless"):
+            raise UserError("there is no star")
+        value = FittedValue(0.7, 0.01)
+        return FittedStarPhotometry(name=name, filter="F606W", fwhm=value, beta=value, pivot=6000.0)
+
+    module = SimpleNamespace(fit_star_photometry=fit_star_photometry)
+    monkeypatch.setitem(sys.modules, "muse_imphot.star_photometry", module)
+    return seen
+
+
+def test_both_methods(mocked, stars, hst, tmp_path):
+    muse = _muse(tmp_path, "one.fits", "starless.fits", "bad.fits")
+    (tmp_path / "list.csv").write_text("ra,dec\n1,2\n")
+    summary = run(
+        muse, [hst], tmp_path / "out", method="both", stars=tmp_path / "list.csv", figures=False,
+        fix_beta=2.5, segment=True, hst_beta=1.5, star=(1.0, 2.0, 3.0),
+    )  # fmt: skip
+    rows = [(r.name, r.method, r.failed) for r in summary.results]
+    assert rows == [
+        *(("one", "image", False), ("one", "stars", False)),
+        *(("starless", "image", False), ("starless", "stars", True)),
+        *(("bad", "image", True), ("bad", "stars", False)),
+    ]
+    wanted = {"hst": hst, "star": None, "stars": tmp_path / "list.csv", "gaia": None}
+    # The PSF of HST is for the fit of the image; that of the stars finds it out.
+    wanted.update(fix_beta=2.5, hst_beta=None, hst_psf=None, name="one")
+    assert {name: stars[0][name] for name in wanted} == wanted
+    assert list(QTable.read(tmp_path / "out" / "results.ecsv")["method"]) == ["image", "stars"] * 3
+    # The PSF is that of the image where there is one; both would count the exposure twice.
+    by_name = {item.exposure: item.fwhm(6000.0)[0] for item in summary.psf}
+    assert by_name == pytest.approx({"one": 0.6, "starless": 0.6, "bad": 0.7})
+    assert summary.reasons[("starless", "F606W")] == "there is no star"
+
+
+def test_stars_alone(mocked, stars, hst, tmp_path):
+    muse = _muse(tmp_path, "one.fits")
+    summary = run(muse, [hst], tmp_path / "out", method="star", stars="detect", figures=False)
+    assert [result.method for result in summary.results] == ["stars"]
+    assert stars[0]["stars"] == "detect"
+    options = {"star": (53.1, -27.8, 2.0), "hst_beta": 1.5, "figures": False}
+    run(muse, [hst], tmp_path / "two", method="star", **options)
+    assert (stars[1]["star"], stars[1]["hst_beta"]) == ((53.1, -27.8, 2.0), 1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"method": "planet"}, "method: found 'planet'; choose image, star or both"),
+        ({"method": "star"}, "stars are to be fitted, but none is given"),
+        ({"stars": "detect"}, "stars: given, but the method is image"),
+        ({"method": "both", "stars": "absent.csv"}, "absent.csv: no such file; it is given as sta"),
+        ({"method": "both", "gaia": "absent.csv"}, "absent.csv: no such file; it is given as gaia"),
+    ],
+)
+def test_methods_that_contradict(mocked, hst, tmp_path, options, problem):
+    with pytest.raises(UserError, match=problem.replace("(", r"\(")):
+        run(_muse(tmp_path, "one.fits"), [hst], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------- the PSF of HST
+
+
+def test_the_psf_of_hst_is_measured_once(mocked, hst, tmp_path, monkeypatch):
+    measured, used = [], []
+
+    def measure(source, sources, unit=None):
+        measured.append((source, [path.name for path in sources], unit))
+        return "the PSF"
+
+    def source(task, hst, image):
+        used.append(hst.psf)
+        return SimpleNamespace(filter=hst.filter, make=lambda: None)
+
+    monkeypatch.setattr(pipeline, "measure_psf", measure)
+    monkeypatch.setattr(_exposure, "_source", source)
+    muse = _muse(tmp_path, "one.fits", "two.fits")
+    options = {"hst_psf": {"F606W": " Stars"}, "hst_unit": "count/s", "figures": False}
+    summary = run(muse, [hst], tmp_path / "out", **options)
+    assert measured == [(hst, ["one.fits", "two.fits"], "count/s")]
+    assert used == ["the PSF"] * 2
+    words = "image, from the stars of the HST image"
+    assert [result.meta["hst_psf"] for result in summary.results] == [words] * 2
+    run(muse, [hst], tmp_path / "out", resume=True, **options)
+    assert len(measured) == 1  # nobody needs it
+
+
+def test_fields_without_stars(monkeypatch, caplog):
+    def field_of(source):
+        if source == "broken":
+            raise InputFileError("broken", "is broken")
+        return source, (5, 5)
+
+    def read(hst, around, unit):
+        return around[0], around[2]
+
+    def measure(image):
+        if image in (("poor", 22.0), ("poor", 60.0), ("rich", 22.0)):
+            raise UserError("too few stars")
+        return image
+
+    monkeypatch.setattr(_exposure, "field_of", field_of)
+    monkeypatch.setattr(_exposure, "read_hst_image", read)
+    monkeypatch.setattr(_exposure, "measure_hst_psf", measure)
+    assert _exposure.measure_psf("h", ["broken", "poor", "rich"]) == ("rich", 60.0)
+    with pytest.raises(InputFileError, match="is broken"):
+        _exposure.measure_psf("h", ["broken", "poor"])

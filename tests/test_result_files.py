@@ -16,9 +16,6 @@ from hypothesis import strategies as st
 from result_samples import make_images, make_result
 
 from muse_imphot.exceptions import InputFileError, OutputError, UserError
-from muse_imphot.result_files import write_results
-from muse_imphot.result_json import from_json, to_json
-from muse_imphot.result_tables import COLUMNS, FORMAT
 from muse_imphot.results import (
     FitFlags,
     FittedPhotometry,
@@ -30,7 +27,10 @@ from muse_imphot.results import (
     read_results,
     results_table,
 )
-from muse_imphot.values import StarImages
+from muse_imphot.results.files import write_results
+from muse_imphot.results.json_text import from_json, to_json
+from muse_imphot.results.tables import COLUMNS, FORMAT
+from muse_imphot.results.values import StarImages
 
 OLD_FILE = Path(__file__).parent / "data" / "results_format1.ecsv"
 NAN, INF = math.nan, math.inf
@@ -274,8 +274,8 @@ class TestFormats:
 
     def test_newer_format_is_refused(self, path):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("muse_imphot.result_files.FORMAT", FORMAT + 1)
-            patch.setattr("muse_imphot.result_tables.FORMAT", FORMAT + 1)
+            patch.setattr("muse_imphot.results.files.FORMAT", FORMAT + 1)
+            patch.setattr("muse_imphot.results.tables.FORMAT", FORMAT + 1)
             full_result().write(path)
         with pytest.raises(InputFileError, match=f"is of format {FORMAT + 1} of results"):
             read_result(path)
@@ -283,7 +283,7 @@ class TestFormats:
     def test_attribute_of_a_later_version_is_ignored(self, tmp_path):
         entry = {"class": "FittedImagePhotometry", "name": "a", "novelty": 3}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("muse_imphot.result_files.to_json", lambda _: to_json(entry))
+            patch.setattr("muse_imphot.results.files.to_json", lambda _: to_json(entry))
             full_result().write(tmp_path / "r.ecsv")
         assert read_result(tmp_path / "r.ecsv").name == "a"
 

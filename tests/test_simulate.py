@@ -618,7 +618,7 @@ class TestPair:
 
     def test_write_where_a_file_is(self, pair, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match="folder cannot be made"):
+        with pytest.raises(OutputError, match="a file is in the way"):
             pair.write(tmp_path / "file")
 
     def test_options_with_a_kernel(self):

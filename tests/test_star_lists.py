@@ -25,7 +25,7 @@ from muse_imphot.star_lists import (
     read_gaia,
     read_stars,
 )
-from muse_imphot.star_motions import moved
+from muse_imphot.star_lists.motions import moved
 
 from helpers import needs_shared_data, SHARED_DATA  # isort: skip
 

@@ -35,7 +35,7 @@ class FlagTable(_TableDirective):
     header = ("bit", "value", "name", "meaning")
 
     def rows(self):
-        from muse_imphot.flags import flag_table
+        from muse_imphot.results.flags import flag_table
 
         return [(bit, 2**bit, f"``{name}``", meaning) for bit, name, meaning in flag_table()]
 

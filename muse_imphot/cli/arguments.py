@@ -7,23 +7,25 @@ Only `argparse` is needed here: values are checked as far as that goes without r
 
 import argparse
 import math
-import re
-import sys
 
 from .. import __version__
-from .messages import USAGE
+from .config import add_config
+from .parser import Parser
 from .psf_option import add_hst_psf, hst_psf_options
 
 __all__ = [
     "Parser",
+    "add_check",
     "add_common",
     "add_cubes",
     "add_debug",
     "add_fit",
     "add_jobs",
+    "add_log",
     "add_output",
-    "add_version",
     "add_overwrite",
+    "add_stars",
+    "add_version",
     "add_wideband",
     "expand_lists",
     "fit_options",
@@ -32,68 +34,12 @@ __all__ = [
     "number_or_none",
     "order",
     "positive",
+    "star_options",
     "whole",
 ]
 
 # What `muse_imphot.models.EXTRA_TERMS` lists; importing that takes too long for --help.
 TERMS = ("rotation", "magnification", "bg_x", "bg_y", "e1", "e2")
-_NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in two columns that uses the width of a screen."""
-
-    def __init__(self, prog):
-        super().__init__(prog, max_help_position=30, width=_screen_width())
-
-    def _format_action_invocation(self, action):
-        """Write ``-o, --output DIR`` rather than ``-o DIR, --output DIR``."""
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        values = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return ", ".join(action.option_strings) + " " + values
-
-
-def _screen_width():
-    import shutil
-
-    return min(max(shutil.get_terminal_size().columns, 60), 110) - 2
-
-
-class Parser(argparse.ArgumentParser):
-    """
-    An argument parser whose errors are one line.
-
-    Options may be spelt with dashes or with underscores, and negative numbers in any notation are
-    values.
-    """
-
-    def __init__(self, **kwargs):
-        kwargs.setdefault("formatter_class", _Formatter)
-        super().__init__(**kwargs)
-        self._negative_number_matcher = _NEGATIVE_NUMBER
-
-    def parse_known_args(self, args=None, namespace=None):
-        """Parse, with the names of long options in the spelling that was declared."""
-        args = sys.argv[1:] if args is None else list(args)
-        end = args.index("--") if "--" in args else len(args)
-        args[:end] = [self._declared(arg) for arg in args[:end]]
-        return super().parse_known_args(args, namespace)
-
-    def _declared(self, arg):
-        if not arg.startswith("--"):
-            return arg
-        name, equals, value = arg.partition("=")
-        spellings = (name, name.replace("_", "-"), "--" + name[2:].replace("-", "_"))
-        known = self._option_string_actions
-        name = next((spelling for spelling in spellings if spelling in known), name)
-        return name + equals + value
-
-    def error(self, message):
-        """Print one line and exit with code 2."""
-        program = self.prog.split()[0]
-        message = " ".join(message.split())
-        self.exit(USAGE, f"{program}: error: {message} (see {self.prog} --help)\n")
 
 
 def number(text):
@@ -168,12 +114,68 @@ def named_files(text):
 
 def add_common(parser):
     """Add what every command understands."""
-    group = parser.add_argument_group("messages")
+    group = parser.add_argument_group("messages and options")
     group.add_argument(
         "-v", "--verbose", action="count", default=0, help="say more; -vv says everything"
     )
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    add_log(group)
+    add_config(group)
     add_debug(group)
+
+
+def add_log(parser):
+    """Add the file that keeps all messages."""
+    parser.add_argument("--log", metavar="FILE", help="append all messages with times to this file")
+
+
+def add_check(parser):
+    """Add the dry run."""
+    parser.add_argument(
+        "--check", action="store_true", help="look at the files, say what would be done; no more"
+    )
+
+
+def add_stars(parser):
+    """Add what is fitted: the whole image, stars, or both."""
+    group = parser.add_argument_group("stars")
+    group.add_argument(
+        "--method",
+        choices=("image", "star", "both"),
+        default="image",
+        help="fit the whole image, stars, or both (default: image)",
+    )
+    group.add_argument(
+        "--stars", metavar="FILE", help="stars: ECSV, CSV, circles of ds9; or detect: find them"
+    )
+    group.add_argument("--gaia", metavar="FILE", help="Gaia sources: the motions of the stars")
+
+
+def star_options(options):
+    """
+    Collect what is to be fitted, from the parsed options.
+
+    Parameters
+    ----------
+    options : `argparse.Namespace`
+        With the options of `add_stars` and `add_fit`.
+
+    Returns
+    -------
+    dict
+        ``method``, and of ``stars`` and ``gaia`` what was given.
+
+    Raises
+    ------
+    UserError
+        If there are stars without a fit of them, or the other way round.
+    """
+    from .._methods import check_stars, parse_method
+
+    found = {name: getattr(options, name) for name in ("stars", "gaia")}
+    found = {name: value for name, value in found.items() if value is not None}
+    check_stars(parse_method(options.method), star=options.star, **found)
+    return {"method": options.method, **found}
 
 
 def add_debug(parser):
@@ -320,7 +322,7 @@ def _add_masks(parser, regions):
         "--regions",
         default=regions,
         metavar="FILE",
-        help="ds9 regions to leave out (-shape) or to keep; or star, notstar, none"
+        help="ds9 regions to leave out (-shape) or to keep; or star, notstar, udf, none"
         + (f" (default: {regions})" if regions else ""),
     )
     masks.add_argument(
@@ -328,7 +330,7 @@ def _add_masks(parser, regions):
         nargs=3,
         type=number,
         metavar=("RA_DEG", "DEC_DEG", "RADIUS_ARCSEC"),
-        help="the circle of --regions star (only it) and notstar (without it)",
+        help="a star: what --regions star keeps and notstar leaves out; and the one to fit",
     )
     masks.add_argument(
         "--extramask",
@@ -398,9 +400,15 @@ def expand_lists(names):
     Raises
     ------
     InputFileError
-        If a list cannot be read or is empty.
+        If a list cannot be read or is empty, or a name cannot be that of a file.
     """
-    return [name for item in names for name in (_listed(item) if item[:1] == "@" else [item])]
+    from ..exceptions import InputFileError
+
+    found = [name for item in names for name in (_listed(item) if item[:1] == "@" else [item])]
+    for name in found:
+        if not name.strip() or "\0" in name:
+            raise InputFileError(repr(name), "is no name of a file")
+    return found
 
 
 def _listed(item):

@@ -82,7 +82,7 @@ def _real_field(folder, options):
         resources.as_file(data / "hst_f606w.fits") as hst,
         resources.as_file(data / "muse_image.fits") as muse,
     ):
-        result = fit_one(FitTask(str(hst), str(muse), "hdfs", _REAL, products))
+        (result,) = fit_one(FitTask(str(hst), str(muse), "hdfs", _REAL, products))
     options.progress.clear()
     print("\n".join(block_lines(result)))
     result.write(folder / "hdfs" / "hdfs.ecsv", overwrite=True)

@@ -6,12 +6,15 @@ from contextlib import closing
 from pathlib import Path
 
 from .arguments import (
+    add_check,
     add_cubes,
     add_jobs,
     add_output,
     add_wideband,
     expand_lists,
+    positive,
 )
+from .filters import add_curve_options
 from .messages import FAILED
 
 __all__ = ["ExtractTask", "configure", "execute", "extract_all", "extract_one", "load_filters"]
@@ -36,14 +39,36 @@ def configure(parser):
         nargs="+",
         action="extend",
         metavar="FILTER",
-        help="filters by name (ACS/WFC unless stated), or files: wavelength and throughput",
+        help="filters by name (ACS/WFC unless stated), or files: text, ECSV, FITS table",
     )
-    parser.add_argument(
-        "--wave-unit", metavar="UNIT", help="unit of wavelengths in files (default: Angstrom)"
-    )
+    add_curve_options(parser)
     add_output(parser, content="the images")
+    add_check(parser)
     add_jobs(parser, "cubes")
     add_wideband(parser)
+    add_noise_factor(parser)
+
+
+def add_noise_factor(parser):
+    """Add how much larger the noise of the cubes is than they say."""
+    parser.add_argument(
+        "--noise-factor",
+        type=noise_factor,
+        metavar="FACTOR",
+        help="by how much the noise is larger than STAT says; or 'measure': in empty sky",
+    )
+
+
+def noise_factor(text):
+    """Read a number above 0, or 'measure'."""
+    import argparse
+
+    if text.strip().lower() == "measure":
+        return "measure"
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}, or 'measure'") from None
 
 
 def execute(options):
@@ -57,12 +82,16 @@ def execute(options):
         raise UserError("no CUBE is given; name the cubes before --filter")
     if not options.filter:
         raise UserError("no filter is given; name one or more after --filter")
-    filters = load_filters(options.filter, options.wave_unit)
+    filters = load_filters(options.filter, options.wave_unit, options.medium)
     folder = Path(options.output)
     tasks = []
     for cube, name in unique_inputs(files, [source_name(file) for file in files]):
         paths = {label: folder / f"{name}_{safe_name(label)}.fits" for label in filters}
         tasks.append(ExtractTask(cube, name, filters, paths, wideband_options(options)))
+    if options.check:
+        from .check import check_extract
+
+        return check_extract(tasks, options)
     check_outputs(
         [path for task in tasks for path in task.paths.values()],
         inputs=[*files, *options.filter],
@@ -77,20 +106,21 @@ def wideband_options(options):
     return {
         "min_coverage": options.min_coverage,
         "photon_weighted": not options.energy_weighted,
+        "noise_factor": options.noise_factor,
     }
 
 
-def load_filters(names, wave_unit=None):
-    """Return label -> arguments of `load_bandpass` of the filters, each tried out."""
+def load_filters(names, wave_unit=None, medium="vacuum"):
+    """Return label -> (curve, options of `load_bandpass`) of the filters, each tried out."""
     from ..bandpass import load_bandpass
     from ..exceptions import UserError
 
-    filters = {}
+    filters, options = {}, {"wave_unit": wave_unit, "medium": medium}
     for name in names:
-        label = load_bandpass(name, wave_unit=wave_unit).meta["name"]
+        label = load_bandpass(name, **options).meta["name"]
         if label in filters:
             raise UserError(f"--filter: {filters[label][0]} and {name} are both called {label}")
-        filters[label] = (name, wave_unit)
+        filters[label] = (name, options)
     return filters
 
 
@@ -106,7 +136,7 @@ class ExtractTask:
     name : str
         What messages call it.
     filters : dict
-        Label to (curve, unit of wavelengths).
+        Label to (curve, options of `~muse_imphot.bandpass.load_bandpass`).
     paths : dict
         Label to output file.
     options : dict
@@ -141,7 +171,7 @@ def extract_one(task, progress=None):
     from ..io import open_cube, write_muse_image
 
     curves = {
-        label: load_bandpass(curve, wave_unit=unit) for label, (curve, unit) in task.filters.items()
+        label: load_bandpass(curve, **options) for label, (curve, options) in task.filters.items()
     }
     reasons = {}
     with open_cube(task.cube) as cube:

@@ -3,7 +3,16 @@
 
 import os
 
-from .arguments import add_fit, add_jobs, add_overwrite, expand_lists, fit_options
+from .arguments import (
+    add_check,
+    add_fit,
+    add_jobs,
+    add_overwrite,
+    add_stars,
+    expand_lists,
+    fit_options,
+    star_options,
+)
 from .psf_option import psf_files
 
 __all__ = ["configure", "execute"]
@@ -30,7 +39,9 @@ def configure(parser):
     parser.add_argument("--ecsv", metavar="FILE", help="write the table of results")
     parser.add_argument("-o", "--output", metavar="DIR", help="draw figures into this folder")
     add_overwrite(parser)
+    add_check(parser)
     add_jobs(parser, "images")
+    add_stars(parser)
     add_fit(parser)
 
 
@@ -40,48 +51,55 @@ def execute(options):
     from ..io import source_name
     from .fits import FitTask, finish_fits, fit_all
 
-    values = fit_options(options)
+    values, stars = fit_options(options), star_options(options)
     files = expand_lists(options.muse)
     images = unique_inputs(files, [source_name(file) for file in files])
     tasks = [
-        FitTask(options.hst, muse, name, values, _products(options, name)) for muse, name in images
-    ]
-    paths = [path for task in tasks for path in task.products.paths()]
-    masks = [values.get("regions"), values.get("extramask")]
-    check_outputs(
-        paths + ([options.ecsv] if options.ecsv else []),
-        inputs=[options.hst, *files, *psf_files(values), *masks],
-        overwrite=options.overwrite,
-    )
+        FitTask(
+            options.hst, muse, name, values, stars=stars,
+            products=_products(options, name, "image"),
+            star_products=_products(options, name, "star"),
+        )
+        for muse, name in images
+    ]  # fmt: skip
+    paths = [path for task in tasks for path in task.paths()]
+    masks = [values.get("regions"), values.get("extramask"), stars.get("stars"), stars.get("gaia")]
+    inputs = [options.hst, *files, *psf_files(values), *masks]
+    outputs = paths + ([options.ecsv] if options.ecsv else [])
+    if options.check:
+        from .check import check_fit
+
+        return check_fit(options, tasks, outputs, inputs)
+    check_outputs(outputs, inputs=inputs, overwrite=options.overwrite)
     if options.output is not None:
         make_folder(options.output)
     results = fit_all(tasks, jobs=options.jobs, progress=options.progress)
     options.progress.clear()
-    meta = {"hst": options.hst, "muse": files}
+    meta = {"hst": options.hst, "muse": {name: muse for muse, name in images}}
     code = finish_fits(results, ecsv=options.ecsv, overwrite=options.overwrite, meta=meta)
     show(results, options)
     return code
 
 
-def _products(options, name):
-    """Return what is written for an image."""
+def _products(options, name, kind):
+    """Return what is written for one kind of fit of an image."""
     from ..products import Products, require_matplotlib
 
-    if options.output is None:
+    if options.output is None or options.method not in (kind, "both"):
         return Products()
     require_matplotlib()
-    figure = os.path.join(options.output, f"{name}_image_fit.png")
+    figure = os.path.join(options.output, f"{name}_{kind}_fit.png")
     return Products(figure=figure, overwrite=options.overwrite)
 
 
 def show(results, options):
     """Print the results in the form that was asked for."""
-    from .tables import block_lines, json_text
+    from .tables import block_lines, json_text, summary_lines
 
     if options.json:
         print(json_text(results))
     elif options.summary:
-        _print_summaries(results)
+        print("\n".join(summary_lines(results)))
     elif options.report:
         print("\n\n".join(_report(result) for result in results))
     else:
@@ -94,13 +112,3 @@ def _report(result):
     if result.failed:
         return "\n".join(block_lines(result))
     return f"{result.name}  {result.filter}  {result.method}\n{result.fit_report}"
-
-
-def _print_summaries(results):
-    header = True
-    for result in results:
-        if result.failed:
-            print(f"# {result.name}: failed: {result.meta['reason']}")
-        else:
-            print(result.summary(header=header))
-            header = False

@@ -9,6 +9,7 @@ Commands import this module when they are executed, not to print their help.
 import dataclasses
 from contextlib import closing
 
+from .._methods import METHODS, STARS
 from ..products import Products
 
 __all__ = ["FitTask", "Products", "filter_of", "finish_fits", "fit_all", "fit_one"]
@@ -28,7 +29,12 @@ class FitTask:
     options : dict
         Options of `~muse_imphot.fit_image_photometry`.
     products : `~muse_imphot.products.Products`, optional
-        What to write and to show.
+        What to write and to show of the fit of the image.
+    stars : dict, optional
+        ``method``: "image", "star" or "both"; and ``stars`` and ``gaia`` of
+        `~muse_imphot.fit_star_photometry`.
+    star_products : `~muse_imphot.products.Products`, optional
+        What to write and to show of the fit of stars.
     """
 
     hst: str
@@ -36,6 +42,17 @@ class FitTask:
     name: str
     options: dict
     products: Products = Products()
+    stars: dict = dataclasses.field(default_factory=dict)
+    star_products: Products = Products()
+
+    @property
+    def methods(self):
+        """The methods of the fit, as the column of the table calls them."""
+        return METHODS[self.stars.get("method", "image")]
+
+    def paths(self):
+        """Name the files that are written."""
+        return [*self.products.paths(), *self.star_products.paths()]
 
 
 def filter_of(hst):
@@ -78,18 +95,19 @@ def fit_all(tasks, *, jobs=1, progress=None, each=None):
     results = []
     with closing(iterate(fit_one, tasks, jobs=jobs)) as outcomes:
         for outcome in outcomes:
-            result = outcome.value
+            task = tasks[outcome.index]
+            own = outcome.value
             if outcome.error is not None:
-                result = _failed(tasks[outcome.index], outcome.error)
-            results.append(result)
+                own = [_failed(task, outcome.error, method) for method in task.methods]
+            results += own
             if progress is not None:
-                progress(len(results), len(tasks))
-            if each is not None:
+                progress(outcome.index + 1, len(tasks))
+            for result in own if each is not None else ():
                 each(result)
     return results
 
 
-def _failed(task, error):
+def _failed(task, error, method):
     import logging
 
     from ..exceptions import UserError
@@ -98,8 +116,8 @@ def _failed(task, error):
     reason = error
     if not isinstance(error, UserError):
         logging.getLogger("muse_imphot.cli").debug("%s: %s", task.name, error)
-        reason = f"unexpected {error.message}"
-    return failed_result(task.name, filter_of(task.hst), reason)
+        reason = f"unexpected {getattr(error, 'message', error)}"
+    return failed_result(task.name, filter_of(task.hst), reason, method=method)
 
 
 def fit_one(task):
@@ -113,15 +131,40 @@ def fit_one(task):
 
     Returns
     -------
-    `~muse_imphot.FittedImagePhotometry`
+    list of `~muse_imphot.FittedPhotometry`
+        One per method. Of two methods, one may fail alone.
     """
+    from ..exceptions import UserError
     from ..io import read_muse_image
-    from ..photometry import fit_image_photometry
 
     image = read_muse_image(task.muse)
+    results = []
+    for method in task.methods:
+        try:
+            results.append((_fit_stars if method == STARS else _fit_image)(task, image))
+        except UserError as exc:
+            if len(task.methods) == 1:
+                raise
+            results.append(_failed(task, exc, method))
+    return results
+
+
+def _fit_image(task, image):
+    from ..photometry import fit_image_photometry
+
     result = fit_image_photometry(task.hst, image, name=task.name, **task.options)
     task.products.write(result, image)
     result.images = None  # they are large, and in the files
+    return result
+
+
+def _fit_stars(task, image):
+    from .._methods import fit_stars
+
+    options = {**task.options, **task.stars, "name": task.name}
+    result = fit_stars(task.hst, image, task.methods, **options)
+    task.star_products.write(result, image)
+    result.images = result.stamps = None
     return result
 
 
@@ -157,10 +200,11 @@ def finish_fits(results, *, ecsv=None, overwrite=False, meta=None):
     from .messages import FAILED
 
     if ecsv:
-        write_results(results, ecsv, overwrite=overwrite, meta=meta)
+        write_results(results, ecsv, full=True, overwrite=overwrite, meta=meta)
     failed = [result for result in results if result.failed]
     if failed and len(failed) == len(results):
-        more = f" ({len(failed)} images)" if len(failed) > 1 else ""
+        n_images = len({result.name for result in failed})
+        more = f" ({n_images} images)" if n_images > 1 else ""
         raise FitError(f"nothing could be fitted{more}: {failed[0].meta['reason']}")
     for result in failed:
         logging.getLogger("muse_imphot.cli").error("%s: %s", result.name, result.meta["reason"])

@@ -14,13 +14,15 @@ from .arguments import (
     Parser,
     add_debug,
     add_fit,
+    add_log,
     add_overwrite,
     add_version,
     expand_lists,
     fit_options,
-    number,
     whole,
 )
+from .config import add_config, config_text, parse
+from .imphot_options import add_imphot_masks, add_imphot_output
 from .messages import guarded
 from .psf_option import psf_files
 
@@ -34,15 +36,20 @@ _WORTH_PROCESSES = 4
 
 def _start(parser, function, argv):
     """Parse the arguments and run a command."""
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
+    if options.show_config:
+        print(config_text(parser, options))
+        return 0
     return guarded(parser.prog, function, options)
 
 
-def _finish_parser(parser, *, quiet=False):
+def _finish_parser(parser):
     """Add what imphot's commands have in common."""
     add_overwrite(parser)
     parser.add_argument("-v", action="count", default=0, dest="verbose", help="say more; -vv: all")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    add_log(parser)
+    add_config(parser)
     add_debug(parser)
     add_version(parser)
     return parser
@@ -78,22 +85,12 @@ def _fit_parser():
     )
     parser.add_argument("hst_image", help="HST image, FITS, on any grid")
     parser.add_argument("muse_images", nargs="+", help="MUSE images, FITS")
-    output = parser.add_argument_group("output (named after the MUSE image)")
+    output = add_imphot_output(parser)
     output.add_argument("--verbose", action="store_true", dest="report", help="print all of a fit")
     output.add_argument("--ecsv", metavar="FILE", help="write the table of results")
-    output.add_argument("--hardcopy", metavar="FORMAT", default="none", help="draw a figure: pdf")
-    output.add_argument("--title", metavar="TEXT", help="its title (default: the name)")
-    output.add_argument("--display", action="store_true", help="show the figure")
-    output.add_argument("--nowait", action="store_true", help="do not wait until it is closed")
-    output.add_argument("--save", action="store_true", help="write image, model, residual, FFTs")
-    output.add_argument("--apply", action="store_true", help="write the corrected image")
-    output.add_argument("--resample", action="store_true", help="with --apply: move its pixels")
     output.add_argument("--jobs", type=whole, metavar="N", help="processes; 0: one per processor")
     add_fit(parser, spelling="_", fix_beta=2.5, regions="star")
-    other = parser.add_argument_group("other")
-    other.add_argument("--segment", action="store_true", help="leave out the faint half of HST")
-    other.add_argument("--margin", type=number, metavar="ARCSEC", help="accepted; has no effect")
-    other.add_argument("--taper", type=number, metavar="PIXELS", help="accepted; has no effect")
+    add_imphot_masks(parser)
     return _finish_parser(parser)
 
 
@@ -106,10 +103,13 @@ def _fit_photometry(options):
     files = expand_lists(options.muse_images)
     values = _fit_values(options)
     tasks = [
-        FitTask(options.hst_image, muse, source_name(muse), values, _fit_products(options, muse))
+        FitTask(
+            options.hst_image, muse, source_name(muse), values, _fit_products(options, muse),
+            **_star_fit(options, muse),
+        )
         for muse in files
-    ]
-    paths = [path for task in tasks for path in task.products.paths()]
+    ]  # fmt: skip
+    paths = [path for task in tasks for path in task.paths()]
     masks = [values.get("regions"), values.get("extramask")]
     check_outputs(
         paths + ([options.ecsv] if options.ecsv else []),
@@ -119,7 +119,7 @@ def _fit_photometry(options):
     check_folders(paths)
     show = _Shown(options)
     results = fit_all(tasks, jobs=_jobs(options, tasks), progress=options.progress, each=show)
-    meta = {"hst": options.hst_image, "muse": files}
+    meta = {"hst": options.hst_image, "muse": {source_name(muse): muse for muse in files}}
     return finish_fits(results, ecsv=options.ecsv, overwrite=options.overwrite, meta=meta)
 
 
@@ -136,36 +136,43 @@ def _fit_values(options):
     ):
         if getattr(options, name) is not None:
             log.warning("--%s has no effect: %s", name, reason)
-    if options.star is not None:
-        log.warning(
-            "the fit of the star itself is not available yet; --star selects the pixels of the "
-            "image fit (--regions star or notstar)"
-        )
     if options.resample and not options.apply:
         log.warning("--resample has no effect without --apply")
     return values
 
 
 def _fit_products(options, muse):
-    """Return what is written beside a MUSE image, and shown."""
+    """Return what is written beside a MUSE image, and shown, of the fit of the image."""
+    apply = options.apply
+    resample = options.resample and apply
+    return _planned(options, muse, "image", save=options.save, apply=apply, resample=resample)
+
+
+def _planned(options, muse, method, **more):
     from ..io import source_name
     from ..products import planned_products, require_matplotlib
 
     products = planned_products(
         muse,
         source_name(muse),
+        method=method,
         hardcopy=options.hardcopy,
         title=options.title,
-        save=options.save,
-        apply=options.apply,
-        resample=options.resample and options.apply,
         display=options.display,
         nowait=options.nowait,
         overwrite=options.overwrite,
+        **more,
     )
     if products.figure or products.display:
         require_matplotlib()
     return products
+
+
+def _star_fit(options, muse):
+    """Return what a fit of the star adds to the fit of the image."""
+    if options.star is None:
+        return {}
+    return {"stars": {"method": "both"}, "star_products": _planned(options, muse, "stars")}
 
 
 def _jobs(options, tasks):
@@ -211,6 +218,10 @@ def regrid_hst_to_muse_main(argv=None):
     int
         The exit code.
     """
+    return _start(_regrid_parser(), _regrid_hst_to_muse, argv)
+
+
+def _regrid_parser():
     parser = Parser(
         prog="regrid_hst_to_muse",
         description="Bring HST images onto the pixels of a MUSE image or cube, and into its unit.\n"
@@ -220,7 +231,7 @@ def regrid_hst_to_muse_main(argv=None):
     parser.add_argument("muse_image", help="MUSE image or cube, FITS")
     parser.add_argument("hst_images", nargs="+", help="HST images, FITS")
     parser.add_argument("--field", metavar="NAME", help="the field (default: the MUSE file)")
-    return _start(_finish_parser(parser), _regrid_hst_to_muse, argv)
+    return _finish_parser(parser)
 
 
 def _regrid_hst_to_muse(options):
@@ -268,6 +279,10 @@ def make_wideband_image_main(argv=None):
     int
         The exit code.
     """
+    return _start(_wideband_parser(), _make_wideband_image, argv)
+
+
+def _wideband_parser():
     parser = Parser(
         prog="make_wideband_image",
         description="Make images of MUSE cubes through a filter. Writes PREFIX_IMAGE... into the\n"
@@ -292,7 +307,7 @@ def make_wideband_image_main(argv=None):
         action="store_true",
         help="weight channels by the throughput (as imphot did), not by throughput x wavelength",
     )
-    return _start(_finish_parser(parser), _make_wideband_image, argv)
+    return _finish_parser(parser)
 
 
 def _make_wideband_image(options):
@@ -341,3 +356,7 @@ def _refuse_same(paths):
             raise OutputError(
                 f"{path}: two cubes would be written there; give them one by one, with --prefix"
             )
+
+
+# What makes the parser of each of the three.
+PARSERS = (_fit_parser, _regrid_parser, _wideband_parser)

@@ -1,21 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The command ``muse-imphot``: it finds the sub-command and leaves the rest to it."""
 
-from . import demo, extract, fit, regrid, run, simulate
+import importlib
+
 from .arguments import Parser, add_common, add_version
+from .config import config_text, parse
 from .messages import guarded
 
 __all__ = ["build_parser", "main"]
 
 PROGRAM = "muse-imphot"
-_COMMANDS = {
-    "run": run,
-    "fit": fit,
-    "extract": extract,
-    "regrid": regrid,
-    "simulate": simulate,
-    "demo": demo,
-}
+# Each command is a module of this name.
+COMMANDS = (
+    *("run", "fit", "extract", "regrid", "apply", "report", "filters", "mask"),
+    *("simulate", "demo", "completion"),
+)
 _DESCRIPTION = """\
 PSF, flux calibration and pointing of MUSE exposures, measured against HST images:
 MUSE = scale * HST (x) PSF, moved by (dx, dy), + bg. No star is needed."""
@@ -40,7 +39,9 @@ def build_parser():
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True
     )
-    for name, module in _COMMANDS.items():
+    parser.commands = {}
+    for name in COMMANDS:
+        module = importlib.import_module(f".{name}", __package__)
         command = commands.add_parser(
             name,
             help=module.SUMMARY,
@@ -51,6 +52,7 @@ def build_parser():
         module.configure(command)
         add_common(command)
         command.set_defaults(function=module.execute)
+        parser.commands[name] = command
     return parser
 
 
@@ -68,5 +70,9 @@ def main(argv=None):
     int
         The exit code.
     """
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parse(parser, argv)
+    if options.show_config:
+        print(config_text(parser.commands[options.section], options))
+        return 0
     return guarded(PROGRAM, options.function, options)

@@ -7,9 +7,12 @@ Results go to standard output, everything else to standard error.
 
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +21,10 @@ __all__ = ["INTERRUPTED", "Progress", "guarded"]
 
 FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 _CLEAR = "\r\x1b[K"
+_SETTLED = 3.0  # seconds after which it is told how long the rest will take
+
+# What a line of a log begins with.
+_LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 
 
 class Progress:
@@ -31,11 +38,13 @@ class Progress:
     """
 
     width = 40
+    clock = staticmethod(time.monotonic)
 
     def __init__(self, quiet=False):
         stream = sys.stderr
         self.stream = None if quiet or stream is None or not stream.isatty() else stream
         self.last = None
+        self.start = None  # when the first step was shown, how far it was, and of how many
 
     def __call__(self, done, total):
         """Show that ``done`` of ``total`` steps are done; parts of a step count."""
@@ -43,10 +52,22 @@ class Progress:
             return
         filled = int(self.width * min(done / total, 1))
         text = f"[{'=' * filled}{' ' * (self.width - filled)}] {int(done)}/{total}"
+        text += self._time_left(done, total)
         if text != self.last:
-            self.stream.write("\r" + text)
+            shorter = max(len(self.last or "") - len(text), 0)
+            self.stream.write("\r" + text + " " * shorter)
             self.stream.flush()
             self.last = text
+
+    def _time_left(self, done, total):
+        """Return how long it will take, once that can be told."""
+        now = self.clock()
+        if self.start is None or self.start[2] != total or done < self.start[1]:
+            self.start = now, done, total
+        begun, before, _ = self.start
+        if done <= before or now - begun < _SETTLED or done >= total:
+            return ""
+        return f", {_duration((now - begun) * (total - done) / (done - before))} left"
 
     def clear(self):
         """Take the bar away, so that a line can be printed."""
@@ -54,6 +75,13 @@ class Progress:
             self.stream.write(_CLEAR)
             self.stream.flush()
             self.last = None
+
+
+def _duration(seconds):
+    """Return a time as a person would say it."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Lines(logging.Handler):
@@ -106,20 +134,54 @@ def _show_warnings(logger):
 
 
 @contextmanager
-def _logging(level, progress, debug):
-    """Send what the package logs to standard error, for as long as a command runs."""
+def _logging(level, progress, debug, path=None):
+    """Send what the package logs to standard error, and to a file, while a command runs."""
     logger = logging.getLogger("muse_imphot")
     before = logger.level, logger.propagate
-    handler = _Lines(progress, debug)
-    logger.addHandler(handler)
-    logger.setLevel(level)
+    handlers = [_Lines(progress, debug)]
+    handlers[0].setLevel(level)
+    if path is not None:
+        handlers.append(_log_file(path))
+    for handler in handlers:
+        logger.addHandler(handler)
+    logger.setLevel(level if path is None else logging.DEBUG)
     logger.propagate = False
     try:
         yield logger
     finally:
-        logger.removeHandler(handler)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
         logger.setLevel(before[0])
         logger.propagate = before[1]
+
+
+def _log_file(path):
+    """Return the handler that appends to a file; one that is no log is left alone."""
+    from ..exceptions import OutputError
+
+    try:
+        # Opened for appending first: a folder, or a file that cannot be written, ends here.
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        with open(path, "rb") as file:
+            start = file.read(20)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written as a log: {exc.strerror}") from exc
+    if start and not _LOG_LINE.match(start):
+        handler.close()
+        raise OutputError(f"{path}: is no log of this program; give --log another file")
+    handler.setFormatter(_LogFormat("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    return handler
+
+
+class _LogFormat(logging.Formatter):
+    """Lines of a log: one for a record, and the traceback if there is one."""
+
+    default_msec_format = None
+
+    def formatMessage(self, record):
+        record.message = " ".join(record.message.split("\n"))
+        return super().formatMessage(record)
 
 
 @contextmanager
@@ -180,9 +242,13 @@ def guarded(program, function, options):
         with ExitStack() as stack:
             stack.callback(options.progress.clear)
             stack.enter_context(_termination())
-            logger = stack.enter_context(_logging(_level(options), options.progress, options.debug))
+            path = getattr(options, "log", None)
+            logger = stack.enter_context(
+                _logging(_level(options), options.progress, options.debug, path)
+            )
             stack.enter_context(_warnings(logger))
-            code = function(options)
+            with _recorded(program, path):
+                code = function(options)
             if sys.stdout is not None:
                 sys.stdout.flush()
             return code
@@ -199,6 +265,26 @@ def guarded(program, function, options):
         return USAGE
 
 
+@contextmanager
+def _recorded(program, path):
+    """Begin and end the part of a log that belongs to a command, if there is a log."""
+    if path is None:
+        yield
+        return
+    from .. import __version__
+
+    logger = logging.getLogger("muse_imphot.cli")
+    logger.debug("%s %s: %s", program, __version__, shlex.join(sys.argv[1:]))
+    start = time.monotonic()
+    try:
+        yield
+    except BaseException as exc:
+        seconds = time.monotonic() - start
+        logger.debug("ended after %.1f s: %s", seconds, _one_line(exc), exc_info=exc)
+        raise
+    logger.debug("finished after %.1f s", time.monotonic() - start)
+
+
 def _abandon_stdout():
     """Make the flush at the end of the process silent: the reader is gone."""
     with suppress(OSError, ValueError, AttributeError):
@@ -211,6 +297,8 @@ def _one_line(exc):
     text = " ".join(str(exc).split())
     if isinstance(exc, UserError):
         return text
+    if isinstance(exc, KeyboardInterrupt):
+        return "interrupted"
     if isinstance(exc, OSError):
         where = f"{exc.filename}: " if exc.filename else ""
         return f"{where}{exc.strerror or text}"

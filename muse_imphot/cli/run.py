@@ -2,21 +2,25 @@
 """``muse-imphot run``: from cubes and HST images to results and a report."""
 
 from .arguments import (
+    add_check,
     add_cubes,
     add_fit,
     add_jobs,
     add_output,
+    add_stars,
     add_wideband,
     expand_lists,
     fit_options,
     named_files,
     order,
+    star_options,
 )
-from .messages import FAILED
+from .extract import add_noise_factor
+from .messages import FAILED, say
 
 __all__ = ["configure", "execute"]
 
-SUMMARY = "cubes and HST images -> results, PSF(wavelength), figures, report"
+SUMMARY = "cubes and HST images -> results, PSF(wavelength), report"
 USAGE = "CUBE... --hst IMAGE... -o DIR"
 DESCRIPTION = """\
 Measure PSF, flux calibration and pointing of MUSE exposures against HST images, one per filter.
@@ -40,9 +44,19 @@ def configure(parser):
         help="HST images, FITS, one for each filter; give them after the cubes",
     )
     add_output(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an earlier run into DIR: leave out what is done already",
+    )
+    add_check(parser)
     add_jobs(parser)
     parser.add_argument("--no-figures", action="store_true", help="draw no figures")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print the results as JSON")
+    shown.add_argument("--summary", action="store_true", help="print them in imphot's columns")
     add_wideband(parser)
+    add_noise_factor(parser)
     parser.add_argument(
         "--curve",
         action="append",
@@ -59,6 +73,7 @@ def configure(parser):
             metavar="N",
             help=f"order of {name}(wavelength), a polynomial (default: {default})",
         )
+    add_stars(parser)
     add_fit(parser)
 
 
@@ -72,27 +87,52 @@ def execute(options):
         raise UserError("no CUBE is given; name the cubes before --hst")
     if not options.hst:
         raise UserError("no HST image is given; name one or more after --hst")
+    values = {
+        "curves": dict(options.curve),
+        "min_coverage": options.min_coverage,
+        "photon_weighted": not options.energy_weighted,
+        "noise_factor": options.noise_factor,
+        "figures": not options.no_figures,
+        **star_options(options),
+        **fit_options(options),
+    }
+    hst = expand_lists(options.hst)
+    if options.check:
+        from .check import check_run
+
+        return check_run(cubes, hst, options, values)
     summary = run(
         cubes,
-        expand_lists(options.hst),
+        hst,
         options.output,
-        curves=dict(options.curve),
-        min_coverage=options.min_coverage,
-        photon_weighted=not options.energy_weighted,
         fwhm_order=options.fwhm_order,
         beta_order=options.beta_order,
         jobs=options.jobs,
         overwrite=options.overwrite,
-        figures=not options.no_figures,
+        resume=options.resume,
         progress=options.progress,
-        **fit_options(options),
+        **values,
     )
     options.progress.clear()
+    if summary.skipped and not options.quiet:
+        names = ", ".join(summary.skipped[:5]) + (", ..." if len(summary.skipped) > 5 else "")
+        say(f"done already: {len(summary.skipped)} of {len(cubes)} ({names})")
     if summary.n_failed == len(summary.results):
         more = f"; the others: see {summary.paths['results']}" if summary.n_failed > 1 else ""
         raise FitError(f"nothing could be fitted: {next(iter(summary.reasons.values()))}{more}")
-    print_summary(summary)
+    _print(summary, options)
     return FAILED if summary.n_failed else 0
+
+
+def _print(summary, options):
+    from .tables import json_text, summary_lines
+
+    if options.json:
+        print(json_text(summary.results))
+    elif options.summary:
+        print("\n".join(summary_lines(summary.results)))
+    else:
+        print_summary(summary)
 
 
 def print_summary(summary):
@@ -108,5 +148,5 @@ def print_summary(summary):
     for key in ("results", "psf", "report"):
         if key in summary.paths:
             print(f"{key + ':':9}{summary.paths[key]}")
-    if summary.paths["figures"]:
+    if summary.paths.get("figures"):
         print(f"figures: {summary.paths['figures'][0].parent}")

@@ -4,7 +4,7 @@
 import json
 import math
 
-__all__ = ["block_lines", "json_text", "results_lines"]
+__all__ = ["block_lines", "json_text", "results_lines", "summary_lines"]
 
 _COLUMNS = ("fwhm", "beta", "scale", "dx", "dy")
 _ARCSEC = ("dx", "dy", "dra", "ddec", "fwhm", "fwhm_optical")
@@ -26,9 +26,11 @@ def results_lines(results):
         Values with their errors; what failed has its reason on its line.
     """
     head = ["name", "filter", "fwhm [arcsec]", "beta", "scale", "dx [arcsec]", "dy [arcsec]"]
+    several = len({result.method for result in results}) > 1
+    head[2:2] = ["method"] if several else []
     rows = [[*head, "rchi", "flags"]]
     for result in results:
-        cells = [result.name, result.filter]
+        cells = [result.name, result.filter, *([result.method] if several else [])]
         if not result.failed:
             cells += [str(getattr(result, name)) for name in _COLUMNS]
             cells += [f"{result.rchi:.3g}", str(result.flags)]
@@ -37,6 +39,30 @@ def results_lines(results):
     for i, result in enumerate(results, start=1):
         if result.failed:
             lines[i] += f"  failed: {result.meta['reason']}"
+    return lines
+
+
+def summary_lines(results):
+    """
+    Return one line per result in imphot's columns, below its header.
+
+    Parameters
+    ----------
+    results : list of `~muse_imphot.FittedPhotometry`
+        The results.
+
+    Returns
+    -------
+    list of str
+        What failed is a comment with the reason.
+    """
+    lines, header = [], True
+    for result in results:
+        if result.failed:
+            lines.append(f"# {result.name}: failed: {result.meta['reason']}")
+        else:
+            lines += result.summary(header=header).splitlines()
+            header = False
     return lines
 
 
@@ -53,7 +79,7 @@ def block_lines(result):
     -------
     list of str
     """
-    from ..summaries import outlier_lines
+    from ..results.summaries import outlier_lines
 
     title = f"{result.name}  {result.filter}  {result.method}"
     if result.failed:

@@ -6,7 +6,7 @@ What is noteworthy about a fit: the rules behind the flags.
 import numpy as np
 
 from ..exceptions import FitError
-from ..flags import FitFlags
+from ..results.flags import FitFlags
 
 __all__ = ["SCORE_LIMIT", "SERIOUS", "judge", "refuse_chance"]
 
@@ -42,6 +42,15 @@ SCORE_LIMIT = 5.0
 # Share of the noise of the template in that of the residual.
 _LARGE_TEMPLATE_NOISE = 0.5
 
+# A fit did not come out.
+_LOST = FitFlags.AT_BOUND | FitFlags.NOT_CONVERGED
+
+# Scales in units of their errors: what noise may reach by chance, and a single source by lying on
+# another one.
+_BY_CHANCE, _BEYOND_DOUBT = 8.0, 20.0
+
+_ADVICE = "check the coordinates of both, or give the offset (init_dx, init_dy)"
+
 _LARGE_FWHM_ERROR, _LARGE_BETA_ERROR = 0.1, 0.3
 
 
@@ -56,7 +65,7 @@ def judge(fit):
 
     Returns
     -------
-    flags : `~muse_imphot.flags.FitFlags`
+    flags : `~muse_imphot.results.FitFlags`
     """
     rules = {
         FitFlags.NOT_CONVERGED: not fit.info.success,
@@ -91,23 +100,48 @@ def refuse_chance(fit, flags):
     ----------
     fit : `~muse_imphot.fitting.ImageFit`
         The fit.
-    flags : `~muse_imphot.flags.FitFlags`
+    flags : `~muse_imphot.results.FitFlags`
         Its flags.
 
     Raises
     ------
     FitError
-        If the offset is no better than chance, and the PSF did not come out either.
+        If most sources are seen by MUSE alone or by HST alone, or if the offset is no better than
+        chance and the PSF did not come out either.
     """
-    lost = FitFlags.AT_BOUND | FitFlags.NOT_CONVERGED
-    if flags & FitFlags.WEAK_START and flags & lost:
+    weak = bool(flags & FitFlags.WEAK_START)
+    agreement = fit.agreement
+    if agreement is not None and _most_disagree(fit, agreement, weak):
+        raise FitError(
+            f"the images do not seem to show the same sky: of their sources {agreement.common} "
+            f"agree, {agreement.missing} are in the HST image only, and {agreement.unexpected} in "
+            f"the MUSE image only; {_ADVICE}"
+        )
+    if weak and flags & _LOST and _scale_in_errors(fit) < _BY_CHANCE:
         raise FitError(
             "the images do not seem to show the same sky: the correlation at the best offset is "
             f"{fit.guess.correlation:.2f}, {fit.guess.significance:.1f} times the scatter of all "
             f"offsets (elsewhere it reaches {fit.guess.rival:.2f}), and the PSF found is "
-            f"{fit.values['fwhm']:.2f} arcsec with beta {fit.values['beta']:.1f}; check the "
-            "coordinates of both, or give the offset (init_dx, init_dy)"
+            f"{fit.values['fwhm']:.2f} arcsec with beta {fit.values['beta']:.1f}; {_ADVICE}"
         )
+
+
+def _most_disagree(fit, agreement, weak):
+    """Whether so few sources are shared that what is shared may be by chance."""
+    common, contrary = agreement.common, agreement.contrary
+    # One source lies on another one in any two images, once they are moved.
+    if contrary >= max(2, common + 1):
+        return True
+    doubtful = weak and _scale_in_errors(fit) < _BEYOND_DOUBT
+    return doubtful and contrary >= max(1.0, 0.5 * common)
+
+
+def _scale_in_errors(fit):
+    """Return the scale in units of its error: how clearly the template is in the image."""
+    if "scale" not in fit.free:
+        return 0.0
+    row = fit.free.index("scale")
+    return float(fit.values["scale"] / np.sqrt(fit.covariance[row, row]))
 
 
 def _variance_is_wrong(fit):

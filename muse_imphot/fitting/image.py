@@ -14,6 +14,7 @@ import numpy as np
 
 from ..exceptions import FitError
 from ..models import EXTRA_TERMS
+from .agreement import Agreement, compare_sources
 from .bootstrap import block_bootstrap
 from .least_squares import FitInfo, NormalEquationsFitter
 from .noise import NoiseModel, measure_noise, robust_scatter, sandwich_covariance
@@ -26,9 +27,9 @@ __all__ = ["FitOptions", "ImageFit", "fit_image"]
 
 log = logging.getLogger(__name__)
 
-# The last step, smaller than this part of the errors, is still taken: what remains is some 1e-4 of
-# the errors.
-_TOLERANCE = 1e-2
+# The last step, smaller than this part of the errors, is still taken. As every step is some hundred
+# times smaller than the one before, what remains is a few 1e-4 of the errors.
+_TOLERANCE = 3e-2
 
 _MAX_ROUNDS = 6
 _MAX_REJECTIONS = 5
@@ -40,6 +41,10 @@ _EVEN_FLUX, _EVEN_SHIFT = 0.15, 0.1
 
 # Sources within so many pixels are the same.
 _SAME_PLACE = 2.5
+
+# Variance of the residual, relative to the sky between the sources, below which nothing is left
+# in it that could be a source.
+_CLEAN = 1.2
 
 # If more than this part of the pixels would be masked around outliers, the model is wrong rather
 # than the sources.
@@ -126,6 +131,9 @@ class ImageFit:
         What the terms that were not fitted would be.
     bootstrap_covariance : 2D `~numpy.ndarray` or None
         Covariance of the free parameters from the block bootstrap, if it was asked for.
+    agreement : `~muse_imphot.fitting.agreement.Agreement` or None
+        How many sources image and model have in common; None where the residual is nothing but
+        noise, so that there was no need to count.
     template_variance : float
         Variance that the noise of the template adds to a pixel, relative to that of the residual.
     """
@@ -146,6 +154,7 @@ class ImageFit:
     scores: list = field(default_factory=list)
     template_variance: float = 0.0
     bootstrap_covariance: np.ndarray = None
+    agreement: Agreement = None
 
 
 def fit_image(template, data, sigma, good, *, exclude=None, options=None, fitter=None):
@@ -186,7 +195,7 @@ def fit_image(template, data, sigma, good, *, exclude=None, options=None, fitter
         offset, guess = starting_offset(template, data, good, nothing, options)
     else:
         offset, guess = starting_offset(template, data, good, exclude((0.0, 0.0)), options)
-    fitter = fitter or NormalEquationsFitter(tolerance=_TOLERANCE)
+    fitter = fitter or NormalEquationsFitter(tolerance=_TOLERANCE, single=True)
     run = _Run(template, data, sigma, good, exclude, options, fitter)
     run.settle(offset)
     if sigma is None:
@@ -209,22 +218,34 @@ class _Run:
         self.fitter = fitter
         self.outliers = []
         self.evaluations = 0
-        self.setup = self.model = None
+        self.setup = self.model = self._residual = None
 
     @property
     def info(self):
         return self.fitter.fit_info
 
+    @property
+    def residual(self):
+        """Image minus the model of the last fit, zero where a pixel is not fitted."""
+        if self._residual is None:
+            self._residual = self.setup.residual(self.model)
+        return self._residual
+
     def settle(self, offset, psf=None):
         """Fit until the pixels that were chosen before a fit are those to choose after it."""
         for _ in range(_MAX_ROUNDS):
             self.setup = FitSetup.make(
-                self.template, self.data, self.sigma, self._pixels(offset), offset, psf
+                self.template, self.data, self.sigma, self._pixels(offset), offset, psf, self.setup
             )
             model = self.setup.starting_model(offset, psf, self.options)
+            start = (model.fwhm.value, model.beta.value)
+            if psf is None and not self.setup.still_holds(offset, start):
+                # The PSF is so unlike the usual one that other pixels or frequencies are needed.
+                psf = start
+                continue
             if self.model is not None:
                 self._continue(model)
-            self.model = self.setup.fit(self.fitter, model)
+            self.model, self._residual = self.setup.fit(self.fitter, model), None
             self.evaluations += self.info.nfev
             offset = self.setup.offset_of(self.model)
             psf = (self.model.fwhm.value, self.model.beta.value)
@@ -242,13 +263,17 @@ class _Run:
 
     def _pixels(self, offset):
         """Return the pixels that may be used at an offset."""
-        good = self.good
-        if self.exclude is not None:
-            scale_y, scale_x = self.template.pixel_scale
-            good = good & ~self.exclude((offset[1] / scale_y, offset[0] / scale_x))
+        good = self._pixels_with_outliers(offset)
         if self.outliers:
             good = good & ~outlier_mask(self.outliers, good.shape, self.template.pixel_scale)
         return good
+
+    def _pixels_with_outliers(self, offset):
+        """Return the pixels that may be used at an offset if all sources follow the model."""
+        if self.exclude is None:
+            return self.good
+        scale_y, scale_x = self.template.pixel_scale
+        return self.good & ~self.exclude((offset[1] / scale_y, offset[0] / scale_x))
 
     def resettle(self):
         """Fit again from the present solution."""
@@ -257,7 +282,7 @@ class _Run:
 
     def estimate_sigma(self):
         """Take the scatter of the residual as the noise of all pixels."""
-        level = robust_scatter(self.setup.residual(self.model)[self.setup.used])
+        level = robust_scatter(self.residual[self.setup.used])
         self.sigma = np.full(self.data.shape, level or 1.0)
         self.resettle()
 
@@ -288,7 +313,10 @@ class _Run:
             self.template, self.data, self.sigma, self._pixels(offset), offset, psf
         )
         model = setup.starting_model(offset, psf, self.options)
+        # The whole-pixel shift may be another one, to which the offsets of the start refer.
+        shift = model.dx.value, model.dy.value
         model.parameters = self.model.parameters
+        model.dx, model.dy = shift
         rows, columns = setup.region
         suspects = find_outliers(setup, model, setup.residual(model), trusted=True)
         places = np.array([(o.x + columns.start, o.y + rows.start) for o in suspects])
@@ -304,7 +332,7 @@ class _Run:
 
     def _misfit(self):
         """Return the variance of the residual over that of the sky between the sources."""
-        scaled = (self.setup.residual(self.model) / self.setup.sigma)[self.setup.used]
+        scaled = (self.residual / self.setup.sigma)[self.setup.used]
         return np.mean(scaled**2) / max(robust_scatter(scaled) ** 2, 1e-300)
 
     def _settle_evenly(self):
@@ -335,7 +363,7 @@ class _Run:
         rows, columns = self.setup.region
         sigma = np.where(self.setup.used, self.sigma[rows, columns], 1.0)
         setup = dataclasses.replace(self.setup, sigma=sigma)
-        found = find_outliers(setup, self.model, setup.residual(self.model), self.info)
+        found = find_outliers(setup, self.model, self.residual, self.info)
         return [dataclasses.replace(o, x=o.x + columns.start, y=o.y + rows.start) for o in found]
 
     def _leave_out(self, found, n_before):
@@ -354,17 +382,16 @@ class _Run:
 
     def finish(self, guess):
         """Work out noise and covariance, and collect the outcome."""
-        setup, info = self.setup, self.info
-        residual = setup.residual(self.model)
+        setup, info, residual = self.setup, self.info, self.residual
         scaled = residual / setup.sigma
         noise = measure_noise(scaled, setup.used, len(info.free))
         covariance, scores = np.full((len(info.free),) * 2, np.nan), []
         if info.param_cov is not None:
             derivatives = info.derivatives.reshape(len(info.free), *setup.used.shape)
             covariance = sandwich_covariance(
-                derivatives, setup.sigma, setup.used, info.param_cov, noise
+                derivatives, setup.sigma, setup.used, info.param_cov, noise, self._seen_noise()
             )
-            scores = score_tests(self.model, setup, info, info.param_cov, noise, EXTRA_TERMS)
+            scores = score_tests(self.model, setup, info, residual, covariance, EXTRA_TERMS)
         info.nfev = self.evaluations
         values = dict(zip(self.model.param_names, (float(v) for v in self.model.parameters)))
         values["dx"], values["dy"] = setup.offset_of(self.model)
@@ -374,13 +401,14 @@ class _Run:
         # The exact values that were asked for, without the rounding of the shift.
         values.update(self.options.fixed)
         _check_scale(values["scale"], info.free, covariance)
+        core_variance = robust_scatter(scaled[setup.used]) ** 2
         return ImageFit(
             values=values,
             free=info.free,
             covariance=covariance,
             info=info,
             noise=noise,
-            core_variance=robust_scatter(scaled[setup.used]) ** 2,
+            core_variance=core_variance,
             guess=guess,
             region=setup.region,
             model=setup.data - residual if setup.used.all() else self._image(),
@@ -391,6 +419,33 @@ class _Run:
             scores=scores,
             template_variance=self._template_variance(noise),
             bootstrap_covariance=self._bootstrap(residual),
+            agreement=self._compare_sources(noise, core_variance),
+        )
+
+    def _seen_noise(self):
+        """Return the noise of the template as the image shows it, or None."""
+        correction = self.fitter.correction
+        if self.template.noise is None or correction is None:
+            return None
+        return correction.seen(self.model, self.info.free)
+
+    def _compare_sources(self, noise, core_variance):
+        """Count the sources that image and model share; None if the residual is but noise."""
+        if not self.outliers and noise.variance < _CLEAN * core_variance:
+            return None
+        setup, region, bg = self.setup, self.setup.region, self.model.bg.value
+        offset = setup.offset_of(self.model)
+        shift = [o / s for o, s in zip(offset[::-1], setup.pixel_scale)]
+        good = self._pixels_with_outliers(offset) & self.template.known_pixels(shift)
+        good = good[region] & np.isfinite(self.data[region])
+        level = np.sqrt(core_variance * max(noise.correlation.sum(), 1.0))
+        return compare_sources(
+            self._image() - bg,
+            np.where(good, self.data[region], 0.0) - bg,
+            level * np.where(good, self.sigma[region], 1.0),
+            good,
+            pixel_scale=setup.pixel_scale,
+            fwhm=self.model.fwhm.value,
         )
 
     def _bootstrap(self, residual):
@@ -406,8 +461,8 @@ class _Run:
 
     def _template_variance(self, noise):
         """Return the share of the noise of the template in the variance of the residual."""
-        correction = self.fitter.correction
-        if self.template.noise is None or correction is None:
+        correction = self.fitter.correction or self.setup.correction(self.setup.weights)
+        if correction is None:
             return 0.0
         added = self.model.scale.value**2 * correction.variance(
             self.model.fwhm.value, self.model.beta.value

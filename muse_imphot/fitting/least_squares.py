@@ -10,6 +10,13 @@ from astropy.modeling.fitting import fitter_to_model_params, model_to_fit_params
 
 __all__ = ["FitInfo", "NormalEquationsFitter"]
 
+# Where the noise of the template imitates all of what determines some combination of parameters but
+# this part, the correction for it cannot be trusted.
+_LEAST_LEFT = 0.05
+
+# The normal equations are summed over so many pixels at a time: few enough for the cache.
+_BLOCK = 16384
+
 
 @dataclass
 class FitInfo:
@@ -40,7 +47,7 @@ class FitInfo:
     correction : 1D `~numpy.ndarray` or None
         How far the correction of the objective, if there is one, moved the free parameters.
     derivatives : `~numpy.ndarray`
-        Derivatives of the model in the free parameters at the solution, (n_free, n_data).
+        Derivatives of the model in the free parameters at the solution, (n_free, n_pixels).
     """
 
     success: bool = False
@@ -85,6 +92,10 @@ class NormalEquationsFitter:
     correction : object, optional
         What is to be subtracted from chi-square, with a method ``normal(model)``; see
         `~muse_imphot.fitting.TemplateNoiseCorrection`.
+    single : bool, optional
+        Whether to take the derivatives in single precision, if the model has a method
+        ``linearise`` for that and if it is fitted to all its pixels. Residuals and chi-square are
+        in double precision all the same.
 
     Attributes
     ----------
@@ -99,10 +110,11 @@ class NormalEquationsFitter:
 
     supported_constraints = ("fixed", "tied", "bounds")
 
-    def __init__(self, maxiter=60, tolerance=1e-4, correction=None):
+    def __init__(self, maxiter=60, tolerance=1e-4, correction=None, single=False):
         self.maxiter = maxiter
         self.tolerance = tolerance
         self.correction = correction
+        self.single = single
         self.fit_info = FitInfo()
 
     def __call__(self, model, x, y, z, weights=None, *, inplace=False):
@@ -134,7 +146,7 @@ class NormalEquationsFitter:
         if model.fit_deriv is None:
             raise ValueError(f"model: {type(model).__name__} has no fit_deriv, which is needed")
         fitted = model if inplace else model.copy()
-        problem = _Problem(fitted, x, y, z, weights, self.correction)
+        problem = _Problem(fitted, x, y, z, weights, self.correction, self.single)
         self.fit_info = self._solve(problem)
         return fitted
 
@@ -193,7 +205,7 @@ class _Point:
 class _Problem:
     """The data, and the way from the free parameters to chi2 and its derivatives."""
 
-    def __init__(self, model, x, y, z, weights, correction):
+    def __init__(self, model, x, y, z, weights, correction, single):
         self.model = model
         self.correction = correction
         self.x, self.y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -201,10 +213,10 @@ class _Problem:
         w = np.ones(z.shape) if weights is None else np.asarray(weights, dtype=float)
         w = np.broadcast_to(w, z.shape)
         used = w != 0
-        if not np.all(np.isfinite(z[used])) or not np.all(np.isfinite(w)):
+        if np.any(used & ~np.isfinite(z)) or not np.all(np.isfinite(w)):
             raise ValueError("z, weights: must be finite wherever the weight is not zero")
         self.z = np.where(used, z, 0.0).ravel()
-        self.weight = np.square(w).ravel()
+        self.root = np.abs(w).ravel()
         self.n_data = int(np.count_nonzero(used))
         start, indices, _ = model_to_fit_params(model)
         self.start = np.array(start, dtype=float)
@@ -212,8 +224,10 @@ class _Problem:
         if not self.indices:
             raise ValueError("model: all parameters are fixed, nothing is left to fit")
         self.names = tuple(model.param_names[i] for i in self.indices)
-        self.tied = [i for i, name in enumerate(model.param_names) if model.tied[name]]
-        self.bounds = _bounds_array([model.bounds[name] for name in self.names])
+        tied, bounds = model.tied, model.bounds
+        self.tied = [i for i, name in enumerate(model.param_names) if tied[name]]
+        self.bounds = _bounds_array([bounds[name] for name in self.names])
+        self.single = single and not self.tied and _covers(model, self.x, self.y)
         self._check_start()
 
     def _check_start(self):
@@ -225,21 +239,36 @@ class _Problem:
     def clip(self, values):
         return np.clip(values, *self.bounds)
 
+    def set(self, values):
+        """Give the free parameters of the model their values."""
+        if self.tied:
+            fitter_to_model_params(self.model, values)
+            return
+        parameters = self.model.parameters.copy()
+        parameters[self.indices] = values
+        self.model.parameters = parameters
+
     def linearise(self, values):
         """Return chi2, its gradient and the normal matrix at ``values``."""
-        fitter_to_model_params(self.model, values)
+        self.set(values)
         parameters = self.model.parameters
-        columns = self._columns(parameters)
-        derivatives = np.stack([np.ravel(columns[i]) for i in self.indices])
-        self._add_tied(derivatives, columns, values)
-        model = np.ravel(self.model.evaluate(self.x, self.y, *parameters))
-        residual = self.z - model
-        weighted = derivatives * self.weight
+        if self.single:
+            derivatives = np.empty((len(self.names), self.z.size), dtype=np.float32)
+            rows = derivatives.reshape(-1, *self.x.shape)
+            model = self.model.linearise(self.names, parameters, rows)
+        else:
+            columns = self._columns(parameters)
+            derivatives = np.stack([np.ravel(columns[i]) for i in self.indices])
+            self._add_tied(derivatives, columns, values)
+            model = self.model.evaluate(self.x, self.y, *parameters)
+        residual = self.z - np.ravel(model)
+        residual *= self.root
+        normal, gradient = _products(derivatives, self.root, residual)
         point = _Point(
             values=np.array(values),
-            chi2=float(residual @ (self.weight * residual)),
-            gradient=weighted @ residual,
-            normal=weighted @ derivatives.T,
+            chi2=float(residual @ residual),
+            gradient=gradient,
+            normal=normal,
             derivatives=derivatives,
         )
         point.objective = point.chi2
@@ -258,7 +287,7 @@ class _Problem:
         corrected = point.normal - noise[np.ix_(self.indices, self.indices)]
         # Where the template, at the resolution of the trial, is little but noise, the corrected
         # objective has no minimum; the steps keep out of there.
-        if is_positive(corrected, point.normal):
+        if _enough_is_left(corrected, point.normal):
             point.normal = corrected
         else:
             point.objective = np.inf
@@ -291,7 +320,7 @@ class _Problem:
 
     def finish(self, point, info):
         """Leave the solution in the model, and complete the information."""
-        fitter_to_model_params(self.model, point.values)
+        self.set(point.values)
         info.chi2 = point.chi2
         info.normal_matrix = point.normal
         if point.pull is not None:
@@ -305,23 +334,66 @@ class _Problem:
         return info
 
 
-def is_positive(matrix, reference):
+def _covers(model, x, y):
+    """Whether a model can be linearised at once at the positions ``x``, ``y``."""
+    if not hasattr(model, "linearise"):
+        return False
+    return all(np.array_equal(one, other) for one, other in zip(model.grid(), (x, y)))
+
+
+def pixel_blocks(n_data):
     """
-    Whether a symmetric matrix is positive definite, with room to spare.
+    Slices of so many pixels as fit into the cache of a processor.
 
     Parameters
     ----------
-    matrix : 2D `~numpy.ndarray`
-        The matrix.
-    reference : 2D `~numpy.ndarray`
-        A matrix whose diagonal says what the scale of each row is.
+    n_data : int
+        Number of pixels.
 
     Returns
     -------
-    answer : bool
+    slices : list of slice
     """
-    scale = np.sqrt(np.maximum(np.diag(reference), np.finfo(float).tiny))
-    return bool(np.linalg.eigvalsh(matrix / np.outer(scale, scale))[0] > 1e-6)
+    return [slice(i, min(i + _BLOCK, n_data)) for i in range(0, n_data, _BLOCK)]
+
+
+def _products(derivatives, root, residual):
+    """
+    Return the normal matrix and the gradient.
+
+    ``root`` is the square root of the weights, ``residual`` is already multiplied by it.
+    """
+    n, n_data = derivatives.shape
+    # The derivatives and, below them, the residual, so that one product gives both.
+    block = np.empty((n + 1, min(_BLOCK, n_data)), dtype=derivatives.dtype)
+    products = np.zeros((n, n + 1))
+    root = root.astype(derivatives.dtype, copy=False)
+    for part in pixel_blocks(n_data):
+        weighted = block[:, : part.stop - part.start]
+        np.multiply(derivatives[:, part], root[part], out=weighted[:n])
+        weighted[n] = residual[part]
+        products += weighted[:n] @ weighted.T
+    normal = products[:, :n]
+    return 0.5 * (normal + normal.T), products[:, n]
+
+
+def _enough_is_left(corrected, normal):
+    """
+    Whether some of the information of a normal matrix is left after a correction.
+
+    In every direction of the parameters, that is: the smallest of the generalised eigenvalues of
+    both matrices counts.
+    """
+    if not (np.all(np.isfinite(normal)) and np.all(np.isfinite(corrected))):
+        return False
+    scale = np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
+    outer = np.outer(scale, scale)
+    try:
+        root = np.linalg.cholesky(normal / outer + 1e-9 * np.eye(len(normal)))
+    except np.linalg.LinAlgError:
+        return False
+    half = np.linalg.solve(root, corrected / outer)
+    return bool(np.linalg.eigvalsh(np.linalg.solve(root, half.T))[0] > _LEAST_LEFT)
 
 
 def _bounds_array(bounds):

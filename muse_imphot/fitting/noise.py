@@ -14,10 +14,22 @@ from scipy import fft
 __all__ = [
     "NoiseModel",
     "measure_noise",
+    "median",
     "robust_scatter",
     "sandwich_covariance",
+    "split_noise",
     "weighted_products",
 ]
+
+
+# Numbers that are summed at a time: few enough for the cache.
+_BLOCK = 16384
+
+# Part of the noise of the image below which that of the template is not treated apart.
+_NEGLIGIBLE = 0.02
+
+# Where the noise of the template explains all of the residual, so much is still left to MUSE.
+_LEAST_LEFT = 0.01
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,31 @@ class NoiseModel:
     variance: float
     correlation: np.ndarray
 
+    @property
+    def reach(self):
+        """Largest lag along an axis (pixels)."""
+        return self.correlation.shape[0] // 2
+
+    def without(self, covariance):
+        """
+        What is left of the noise when a known part is taken away.
+
+        Parameters
+        ----------
+        covariance : 2D `~numpy.ndarray`
+            Covariance of that part at the lags of ``correlation``.
+
+        Returns
+        -------
+        noise : `NoiseModel`
+            Of at least a hundredth of the variance.
+        """
+        left = self.variance * self.correlation - np.where(self.correlation, covariance, 0.0)
+        variance = max(left[self.reach, self.reach], _LEAST_LEFT * self.variance)
+        correlation = np.clip(left / max(variance, 1e-300), -1.0, 1.0)
+        correlation[self.reach, self.reach] = 1.0
+        return NoiseModel(float(variance), correlation)
+
     def power(self, shape):
         """
         The power spectrum on the half plane of a real transform.
@@ -50,11 +87,11 @@ class NoiseModel:
         power : 2D `~numpy.ndarray`
             Its mean over the whole plane is ``variance``; never negative.
         """
-        reach = self.correlation.shape[0] // 2
-        kernel = np.zeros(shape)
-        lags = np.arange(-reach, reach + 1)
-        kernel[np.ix_(lags % shape[0], lags % shape[1])] = self.correlation
-        return self.variance * np.maximum(fft.rfft2(kernel).real, 0.0)
+        lags = np.arange(-self.reach, self.reach + 1)
+        # Few lags: the transform is two small products of matrices.
+        along_y, along_x = (_waves(n, lags, half) for n, half in zip(shape, (False, True)))
+        power = (along_y @ self.correlation @ along_x.T).real
+        return self.variance * np.maximum(power, 0.0)
 
 
 def robust_scatter(values):
@@ -69,8 +106,25 @@ def robust_scatter(values):
     -------
     scatter : float
     """
-    values = np.asarray(values)
-    return float(1.482602 * np.median(np.abs(values - np.median(values))))
+    values = np.ravel(values)
+    return float(1.482602 * median(np.abs(values - median(values))))
+
+
+def median(values):
+    """
+    The upper one of the two medians, several times faster than `numpy.median`.
+
+    Parameters
+    ----------
+    values : 1D `~numpy.ndarray`
+        At least one number, no NaN.
+
+    Returns
+    -------
+    median : float
+    """
+    middle = len(values) // 2
+    return np.partition(values, middle)[middle]
 
 
 def measure_noise(residual, used, n_free, reach=None):
@@ -102,14 +156,13 @@ def measure_noise(residual, used, n_free, reach=None):
     if reach is None:
         reach = 2 if n_used < 3000 else 3 if n_used < 20000 else 4
     shape = [fft.next_fast_len(n + reach, real=True) for n in used.shape]
-    clean = np.where(used, residual, 0.0)
-    power = np.abs(fft.rfft2(clean, s=shape)) ** 2
-    pairs = np.abs(fft.rfft2(used.astype(float), s=shape)) ** 2
     lags = np.arange(-reach, reach + 1)
-    at = np.ix_(lags % shape[0], lags % shape[1])
-    products = fft.irfft2(power, s=shape)[at]
-    counts = np.maximum(np.rint(fft.irfft2(pairs, s=shape)[at]), 1.0)
-    covariance = products / counts
+    products = _autocorrelation(np.where(used, residual, 0.0), shape, lags)
+    if n_used == used.size:
+        counts = np.outer(*(n - np.abs(lags) for n in used.shape))
+    else:
+        counts = np.rint(_autocorrelation(used.astype(float), shape, lags))
+    covariance = products / np.maximum(counts, 1.0)
     centre = covariance[reach, reach]
     if not centre > 0:
         unit = np.zeros_like(covariance)
@@ -123,7 +176,31 @@ def measure_noise(residual, used, n_free, reach=None):
     return NoiseModel(float(variance), correlation)
 
 
-def sandwich_covariance(derivatives, sigma, used, inverse, noise):
+def _autocorrelation(image, shape, lags):
+    """Return the sums of products of an image with itself at some lags."""
+    power = fft.rfft2(image, s=shape)
+    power = (power.real**2 + power.imag**2) * _multiplicity(shape)
+    # A few lags only: two small products of matrices in place of an inverse transform.
+    along_y, along_x = (_waves(n, lags, half) for n, half in zip(shape, (False, True)))
+    return (along_y.T @ power @ along_x).real / (shape[0] * shape[1])
+
+
+def _waves(n, lags, half):
+    """Return the waves of a transform of length ``n`` at some lags, one row per frequency."""
+    frequency = np.arange(n // 2 + 1 if half else n)
+    return np.exp((-2j * np.pi / n) * np.outer(frequency, lags))
+
+
+def _multiplicity(shape):
+    """Return how many halves of the plane each column of a real transform stands for."""
+    multiplicity = np.full(shape[1] // 2 + 1, 2.0)
+    multiplicity[0] = 1.0
+    if shape[1] % 2 == 0:
+        multiplicity[-1] = 1.0
+    return multiplicity
+
+
+def sandwich_covariance(derivatives, sigma, used, inverse, noise, template=None):
     """
     The covariance of weighted least squares in the presence of correlated noise.
 
@@ -138,44 +215,91 @@ def sandwich_covariance(derivatives, sigma, used, inverse, noise):
     inverse : 2D `~numpy.ndarray`
         Inverse of the normal matrix ``A = J' W J``.
     noise : `NoiseModel`
-        The noise.
+        The noise of the residual.
+    template : `~muse_imphot.fitting.template_noise.SeenTemplateNoise`, optional
+        The part of it that comes from the template.
 
     Returns
     -------
     covariance : 2D `~numpy.ndarray`
-        ``A^-1 B A^-1`` with ``B = J' W C W J``, C being the covariance of the noise.
+        ``A^-1 B A^-1`` with ``B = J' W C W J``, C being the covariance of the noise; with noise of
+        the template B has one more term, see
+        `~muse_imphot.fitting.template_noise.SeenTemplateNoise`.
     """
     weight = np.where(used, 1.0 / sigma, 0.0)
-    middle = weighted_products(derivatives * weight, noise)
+    own, seen = split_noise(noise, template, weight, used)
+    middle = weighted_products(derivatives, own, weight)
+    if seen is not None:
+        middle += weighted_products(derivatives, seen, weight**2) + seen.quadratic
     return inverse @ middle @ inverse
 
 
-def weighted_products(images, noise):
+def split_noise(noise, template, weight, used):
+    """
+    Tell the noise of an image from that of the template.
+
+    Parameters
+    ----------
+    noise : `NoiseModel`
+        Both together, as the residual has them.
+    template : `~muse_imphot.fitting.template_noise.SeenTemplateNoise` or None
+        That of the template.
+    weight : 2D `~numpy.ndarray`
+        One over the standard deviation of each pixel, zero where it is not used.
+    used : 2D bool `~numpy.ndarray`
+        The pixels in use.
+
+    Returns
+    -------
+    noise : `NoiseModel`
+        The noise of the image; that of both if the template adds nothing to speak of.
+    template : `~muse_imphot.fitting.template_noise.SeenTemplateNoise` or None
+        None if it adds nothing to speak of.
+    """
+    if template is None:
+        return noise, None
+    square = np.vdot(weight, weight) / np.count_nonzero(used)
+    lags = np.arange(-noise.reach, noise.reach + 1)
+    # What counts are the slow fluctuations, to which many pixels add up.
+    if square * template.level < _NEGLIGIBLE * noise.variance * noise.correlation.sum():
+        return noise, None
+    return noise.without(square * template.covariance(lags)), template
+
+
+def weighted_products(images, noise, weight=1.0):
     """
     Products of images with each other through the covariance of the noise.
 
     Parameters
     ----------
     images : 3D `~numpy.ndarray`
-        Images divided by the standard deviation of the pixels, (n, ny, nx); zero where a pixel is
-        not used.
+        The images, (n, ny, nx).
     noise : `NoiseModel`
-        The noise.
+        The noise, or anything else with a ``reach`` and a ``power``.
+    weight : 2D `~numpy.ndarray`, optional
+        What the images are multiplied with, such as one over the standard deviation of a pixel;
+        zero where a pixel is not used.
 
     Returns
     -------
     products : 2D `~numpy.ndarray`
-        ``sum_xy a_i(x) C(x - y) a_j(y)``, shape (n, n).
+        ``sum_xy a_i(x) C(x - y) a_j(y)`` of the weighted images ``a_i``, shape (n, n); good to
+        some 1e-6.
     """
-    reach = noise.correlation.shape[0] // 2
-    shape = [fft.next_fast_len(n + reach, real=True) for n in images.shape[1:]]
-    transforms = fft.rfft2(images, s=shape, axes=(-2, -1))
-    # Columns other than the first (and the Nyquist one) stand for two halves of the plane.
-    multiplicity = np.full(transforms.shape[-1], 2.0)
-    multiplicity[0] = 1.0
-    if shape[1] % 2 == 0:
-        multiplicity[-1] = 1.0
-    filtered = transforms * (noise.power(shape) * multiplicity)
-    n = len(images)
-    products = (filtered.reshape(n, -1) @ transforms.reshape(n, -1).conj().T).real
-    return 0.5 * (products + products.T) / (shape[0] * shape[1])
+    shape = [fft.next_fast_len(n + noise.reach, real=True) for n in images.shape[1:]]
+    root = np.sqrt(noise.power(shape) * _multiplicity(shape)).astype(np.float32)
+    # Half the digits are enough for errors; the images are scaled to stay within them.
+    waves = np.empty((len(images), *root.shape), dtype=np.complex64)
+    sizes = np.empty(len(images))
+    for i, image in enumerate(images):
+        weighted = image * weight
+        sizes[i] = np.sqrt(np.vdot(weighted, weighted)) or 1.0
+        weighted = np.multiply(weighted, 1.0 / sizes[i], dtype=np.float32, casting="same_kind")
+        np.multiply(fft.rfft2(weighted, s=shape), root, out=waves[i])
+    waves = waves.reshape(len(images), -1).view(np.float32)
+    products = np.zeros((len(images),) * 2)
+    for start in range(0, waves.shape[1], _BLOCK):
+        # Sums in double precision keep the products positive definite.
+        part = waves[:, start : start + _BLOCK].astype(float)
+        products += part @ part.T
+    return products * np.outer(sizes, sizes) / (shape[0] * shape[1])

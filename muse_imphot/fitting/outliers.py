@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..models import MoffatPSF2D, core_radius
-from .least_squares import is_positive
-from .noise import measure_noise
+from .noise import median
+from .sources import background, beam_width, highest_around, highest_near
 
 __all__ = ["Outlier", "find_outliers", "outlier_mask"]
 
@@ -27,6 +27,10 @@ _FLOORS = np.array([0.02, 0.003, 0.003])
 # galaxies say where the field is, stars hardly.
 _STAR_FLUX, _STAR_SHIFT = 0.2, 0.15
 
+# Where most sources are, no single one decides, however precisely it is measured: in flux, and in
+# position (arcsec).
+_SAY = np.array([0.05, 0.02, 0.02])
+
 # Sources are called compact if they reach this part of the peak of a point source when they are
 # seen through a PSF of that FWHM (arcsec).
 _COMPACT, _SHARP_FWHM = 0.8, 0.3
@@ -36,11 +40,17 @@ _THRESHOLD = 5.0
 # Where the template shows nothing there are many more places for chance to strike.
 _UNEXPECTED_THRESHOLD = 6.5
 
+# Sources of which less than this part is left by masks and edges say little about themselves.
+_WHOLE = 0.45
+
 # So many sources are needed to say that one of them is unlike the others.
 _MAJORITY = 5
 
 # A source must be that significant in the model, or there is nothing to be learnt from it.
 _MIN_SNR = 10.0
+
+# Where no source is that far from the others, whether it is compact or not makes no difference.
+_SUSPICIOUS = 0.8
 
 # Wings of an outlier are masked down to this fraction of the noise of a pixel.
 _WING_LEVEL = 0.15
@@ -101,14 +111,11 @@ def find_outliers(setup, model, residual, info=None, trusted=False):
     outliers : list of `Outlier`
         Positions are relative to the part of the image that was fitted.
     """
-    field = _Field.make(setup, model, residual, 6)
-    sources = [s for s in map(field.measure, field.peaks()) if s is not None]
+    field = _Field.make(setup, model, residual)
+    sources = field.measure(*field.peaks())
     if trusted:
-        candidates = [
-            _outlier(s, s.values, np.hypot(s.errors, _FLOORS), field, 0.5 * _THRESHOLD)
-            for s in sources
-        ]
-        found = [outlier for outlier in candidates if outlier is not None]
+        errors = np.hypot(sources.errors, _FLOORS)
+        found = _significant(sources, sources.values, errors, field, 0.5 * _THRESHOLD)
     else:
         found = _stand_apart(sources, field)
     found = _without_mainstay(found, sources)
@@ -138,25 +145,30 @@ def outlier_mask(outliers, shape, pixel_scale):
         True inside any of the circles.
     """
     mask = np.zeros(shape, dtype=bool)
-    y, x = np.ogrid[: shape[0], : shape[1]]
     for outlier in outliers:
-        distance = np.hypot(
-            (x - outlier.x) * pixel_scale[1], (y - outlier.y) * pixel_scale[0]
-        )
-        mask |= distance <= outlier.radius
+        # Only the square around the circle.
+        spans = []
+        for centre, scale, n in zip((outlier.y, outlier.x), pixel_scale, shape):
+            first, last = (centre + sign * outlier.radius / scale for sign in (-1, 1))
+            spans.append(np.arange(max(int(first), 0), min(int(last) + 2, n)))
+        y, x = np.ix_(*spans)
+        distance = np.hypot((x - outlier.x) * pixel_scale[1], (y - outlier.y) * pixel_scale[0])
+        mask[y, x] |= distance <= outlier.radius
     return mask
 
 
 @dataclass
-class _Source:
-    """A source of the template with its own flux and shift."""
+class _Sources:
+    """Sources of the template, brightest first, each with its own flux and shift."""
 
-    x: float
-    y: float
-    peak: float
-    compact: bool
-    values: np.ndarray  # relative flux excess, dx, dy
+    y: np.ndarray
+    x: np.ndarray
+    peak: np.ndarray
+    values: np.ndarray  # (n, 3): relative flux excess, dx, dy
     errors: np.ndarray
+
+    def __len__(self):
+        return len(self.peak)
 
 
 @dataclass
@@ -164,7 +176,6 @@ class _Field:
     """The images around which everything here turns."""
 
     sky: np.ndarray
-    sharp: np.ndarray
     along: tuple
     residual: np.ndarray
     sigma: np.ndarray
@@ -172,131 +183,117 @@ class _Field:
     pixel_scale: tuple
     fwhm: float
     beta: float
-    noise: float
+    matched: np.ndarray
+    draw_sharp: object
+    compact: np.ndarray = None
 
     @classmethod
-    def make(cls, setup, model, residual, n_free):
+    def make(cls, setup, model, residual):
         scale = model.scale.value
         point = tuple(getattr(model, n).value for n in ("dx", "dy", "fwhm", "beta", "e1", "e2"))
         sky, along_x, along_y = model.template.images(
             point, [("psf", 0, 0), ("psf", 1, 0), ("psf", 0, 1)]
         )
         fwhm = model.fwhm.value
-        pixels = fwhm / min(setup.pixel_scale)
         # Smooth light, such as that of a large galaxy, is not what is tested here.
-        size = max(int(round(2.0 * pixels)), 3)
+        size = max(int(round(2.0 * fwhm / min(setup.pixel_scale))), 3)
         sky = scale * sky
-        sky = sky - _background(sky, size)
-        sharp = model.template.image(*point[:2], _SHARP_FWHM, point[3]) * scale
-        sharp = ndimage.maximum_filter(sharp - _background(sharp, size), 3)
-        noise = _noise_between_sources(sky, residual, setup, n_free, size)
+        sky -= background(sky, size)
+
+        def draw_sharp():
+            sharp = scale * model.template.image(*point[:2], _SHARP_FWHM, point[3])
+            return highest_around(sharp - background(sharp, size), 1)
+
+        matched, noise = _match(sky, residual, setup, fwhm, size)
         return cls(
-            sky, sharp, (scale * along_x, scale * along_y), residual, setup.sigma * noise,
-            setup.used, setup.pixel_scale, fwhm, model.beta.value, noise,
+            sky, (scale * along_x, scale * along_y), residual, setup.sigma * noise, setup.used,
+            setup.pixel_scale, fwhm, model.beta.value, matched, draw_sharp,
         )  # fmt: skip
 
     def peaks(self):
         """Return the pixels (y, x) at which the template has a source, brightest first."""
-        reach = max(int(round(0.5 * self.fwhm / min(self.pixel_scale))), 1)
-        size = 2 * reach + 1
-        top = (self.sky == ndimage.maximum_filter(self.sky, size)) & self.used
         # Height of a peak against the noise of the pixels that a PSF covers.
         footprint = np.pi * (0.5 * self.fwhm) ** 2 / np.prod(self.pixel_scale)
-        top &= self.sky * np.sqrt(footprint) > _MIN_SNR * self.sigma
-        rows, columns = np.nonzero(top)
+        bright = (self.sky > (_MIN_SNR / np.sqrt(footprint)) * self.sigma) & self.used
+        reach = max(int(round(0.5 * self.fwhm / min(self.pixel_scale))), 1)
+        rows, columns = np.nonzero(bright)
+        top = self.sky[rows, columns] >= highest_near(self.sky, (rows, columns), reach)
+        rows, columns = rows[top], columns[top]
         order = np.argsort(-self.sky[rows, columns])
-        return list(zip(rows[order].tolist(), columns[order].tolist()))
+        return rows[order], columns[order]
 
-    def _stamp(self, y, x, radius):
-        """Return the slices around a pixel, and which pixels of them are within a radius."""
-        reach_y, reach_x = (int(np.ceil(radius / s)) for s in self.pixel_scale)
-        rows = slice(max(y - reach_y, 0), min(y + reach_y + 1, self.sky.shape[0]))
-        columns = slice(max(x - reach_x, 0), min(x + reach_x + 1, self.sky.shape[1]))
-        dy = (np.arange(rows.start, rows.stop) - y)[:, None] * self.pixel_scale[0]
-        dx = (np.arange(columns.start, columns.stop) - x)[None, :] * self.pixel_scale[1]
-        inside = (dx**2 + dy**2 <= radius**2) & self.used[rows, columns]
-        return (rows, columns), inside
+    def stamps(self, rows, columns, radius):
+        """
+        Return the pixels within a radius of others: their indices, and which are used.
 
-    def measure(self, peak):
-        """Fit a flux and a shift to the residual around a peak; None where that is impossible."""
-        at, inside = self._stamp(*peak, 0.9 * self.fwhm)
-        # A source that is cut by a mask or by the edge says little about itself.
-        if np.count_nonzero(inside) < max(8, 0.7 * self._full_stamp):
-            return None
-        weight = 1.0 / self.sigma[at][inside]
-        columns = [self.sky[at], self.along[0][at], self.along[1][at], np.ones(inside.shape)]
-        matrix = np.stack([c[inside] * weight for c in columns], axis=1)
-        normal = matrix.T @ matrix
-        if np.linalg.cond(normal / np.sqrt(np.outer(np.diag(normal), np.diag(normal)))) > 1e8:
-            return None
-        covariance = np.linalg.inv(normal)
-        values = covariance @ (matrix.T @ (self.residual[at][inside] * weight))
-        return _Source(
-            float(peak[1]), float(peak[0]), float(self.sky[peak]), self._is_compact(peak),
-            values[:3], np.sqrt(np.diag(covariance))[:3],
-        )  # fmt: skip
+        The indices have the shape (number of stamps, pixels of a stamp); those beyond the edges
+        are moved to the edge, and do not count as used.
+        """
+        reach = [int(np.ceil(radius / s)) for s in self.pixel_scale]
+        dy, dx = (v.ravel() for v in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
+        inside = np.hypot(dy * self.pixel_scale[0], dx * self.pixel_scale[1]) <= radius
+        y, x = rows[:, None] + dy[inside], columns[:, None] + dx[inside]
+        ny, nx = self.sky.shape
+        there = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+        y, x = np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)
+        return (y, x), there & self.used[y, x]
 
-    @property
-    def _full_stamp(self):
-        return np.pi * (0.9 * self.fwhm) ** 2 / np.prod(self.pixel_scale)
+    def measure(self, rows, columns):
+        """Fit a flux and a shift to the residual around each peak where that is possible."""
+        at, inside = self.stamps(rows, columns, 0.9 * self.fwhm)
+        whole = np.count_nonzero(inside, axis=1) >= max(8, _WHOLE * inside.shape[1])
+        weight = np.where(inside, 1.0 / self.sigma[at], 0.0)
+        columns_ = [self.sky[at], self.along[0][at], self.along[1][at], np.ones(inside.shape)]
+        matrix = np.stack(columns_, axis=1) * weight[:, None]
+        normal = matrix @ matrix.transpose(0, 2, 1)
+        whole &= _are_positive(normal, normal, 1e-8)
+        covariance = np.linalg.inv(normal[whole])
+        right = matrix[whole] @ (self.residual[at] * weight)[whole][:, :, None]
+        values = (covariance @ right)[:, :3, 0]
+        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)[:, :3])
+        rows, columns = rows[whole], columns[whole]
+        return _Sources(rows, columns, self.sky[rows, columns], values, errors)
 
-    def _is_compact(self, peak):
-        """Whether a source of the template is as sharp as a point."""
-        pixel = float(np.mean(self.pixel_scale))
-        expected = _peak(_SHARP_FWHM, self.beta, pixel) / _peak(self.fwhm, self.beta, pixel)
-        return bool(self.sharp[peak] > _COMPACT * expected * self.sky[peak])
+    def are_compact(self, sources):
+        """Whether sources of the template are as sharp as a point."""
+        if self.compact is None:
+            pixel = float(np.mean(self.pixel_scale))
+            expected = _peak(_SHARP_FWHM, self.beta, pixel) / _peak(self.fwhm, self.beta, pixel)
+            sharp = self.draw_sharp()[sources.y, sources.x]
+            self.compact = sharp > _COMPACT * expected * sources.peak
+        return self.compact
 
     def radius(self, height, y, x):
         """Return where wings of a given central height drop into the noise (arcsec)."""
-        ratio = max(abs(height) / (_WING_LEVEL * self.sigma[int(y), int(x)]), 1.0)
+        ratio = max(abs(height) / (_WING_LEVEL * self.sigma[y, x]), 1.0)
         alpha = core_radius(self.fwhm, self.beta)
         wings = alpha * np.sqrt(ratio ** (1.0 / self.beta) - 1.0)
         return float(np.clip(wings, 1.5 * self.fwhm, 8.0 * self.fwhm))
 
     def unexpected(self, sources, threshold):
         """Return outliers where the residual shows a source, but the template does not."""
-        width = self.fwhm / 2.355 / np.array(self.pixel_scale)
-        weight = np.where(self.used, 1.0 / self.sigma**2, 0.0)
-        norm = 1.0 / (4.0 * np.pi * np.prod(width))
-
-        def filtered(image):
-            return ndimage.gaussian_filter(weight * image, width)
-
-        power = norm * ndimage.gaussian_filter(weight, width / np.sqrt(2.0))
-        height = np.divide(filtered(self.residual), power, out=np.zeros_like(power),
-                           where=power > 0.3 * power.max())  # fmt: skip
-        height *= norm
-        error = np.sqrt(norm / np.maximum(power, 1e-300))
+        if np.abs(self.matched).max(initial=0.0) <= threshold:
+            return []
+        width = beam_width(self.fwhm, self.pixel_scale)
+        height = self.matched * self.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
         # Close to a source the model may be off by the usual fraction of it,
-        near = ndimage.maximum_filter(np.abs(self.sky), size=int(2 * np.ceil(3 * width.max()) + 1))
+        near = highest_around(np.abs(self.sky), int(np.ceil(3 * width.max())))
         # and nothing is known to better than a small part of the brightest of them.
         floor = np.hypot(0.05 * near, 3e-4 * self.sky.max())
-        value = height / np.hypot(error * np.sqrt(norm), floor)
-        top = np.abs(value) == ndimage.maximum_filter(np.abs(value), int(4 * width.max()) | 1)
+        error = self.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
+        value = np.abs(height) / np.hypot(error, floor)
+        top = (value > threshold) & self.used
+        top &= value == highest_around(value, int(2 * width.max()))
         found = []
-        for y, x in zip(*np.nonzero(top & (np.abs(value) > threshold) & self.used)):
-            if any(np.hypot(s.x - x, s.y - y) < 4 * width.max() for s in sources):
+        for y, x in zip(*np.nonzero(top)):
+            if np.any(np.hypot(sources.x - x, sources.y - y) < 4 * width.max()):
                 continue
-            kind = "brighter" if value[y, x] > 0 else "fainter"
+            kind = "brighter" if height[y, x] > 0 else "fainter"
+            # The matched filter halves the height of a source that has its width.
             radius = self.radius(2.0 * height[y, x], y, x)
-            found.append(Outlier(float(x), float(y), kind, float(abs(value[y, x])), np.nan,
-                                 np.nan, np.nan, radius))  # fmt: skip
+            found.append(Outlier(float(x), float(y), kind, float(value[y, x]), np.nan, np.nan,
+                                 np.nan, radius))  # fmt: skip
         return found
-
-
-def _background(image, size):
-    """Return the smooth part of an image: medians of blocks, smoothed and interpolated."""
-    blocks = [-(-n // size) for n in image.shape]
-    padding = [(0, b * size - n) for b, n in zip(blocks, image.shape)]
-    padded = np.pad(image, padding, mode="symmetric" if min(image.shape) > size else "edge")
-    coarse = np.median(padded.reshape(blocks[0], size, blocks[1], size), axis=(1, 3))
-    coarse = ndimage.median_filter(coarse, size=3, mode="nearest")
-    # Pixels in units of blocks, whose centres are whole numbers.
-    place = [
-        np.clip((np.arange(n) + 0.5) / size - 0.5, 0.0, b - 1.0)
-        for n, b in zip(image.shape, blocks)
-    ]
-    return ndimage.map_coordinates(coarse, np.meshgrid(*place, indexing="ij"), order=1)
 
 
 def _peak(fwhm, beta, pixel):
@@ -306,44 +303,64 @@ def _peak(fwhm, beta, pixel):
     return float(np.mean(MoffatPSF2D.evaluate(x, y, 1.0, 0.0, 0.0, fwhm, beta)))
 
 
-def _noise_between_sources(sky, residual, setup, n_free, size):
-    """Return the noise on the scale of the PSF, relative to the error of a pixel."""
+def _match(sky, residual, setup, fwhm, size):
+    """
+    Look at the residual through a filter that is as wide as the PSF.
+
+    Returns the result in units of its own noise, and that noise relative to what independent
+    pixels with the errors given would cause.
+    """
     scaled = np.where(setup.used, residual / setup.sigma, 0.0)
+    smooth = background(scaled, size)
+    width = beam_width(fwhm, setup.pixel_scale)
+    gain = np.sqrt(4.0 * np.pi * np.prod(width))
+    # At an edge the image goes on as its own mirror image: half a source is one nevertheless.
+    matched = gain * ndimage.gaussian_filter(scaled, width)
+    if not setup.used.all():
+        # Masks cut part of the filter off.
+        cover = ndimage.gaussian_filter(setup.used.astype(np.float32), width / np.sqrt(2.0))
+        matched /= np.sqrt(np.maximum(cover, 0.3))
+    # Every second row says enough about the noise.
+    rows = np.s_[::2]
+    used, scaled = setup.used[rows], scaled[rows]
+    level = median(sky[rows][used]) + 2.0 * setup.sigma[rows] * np.std(scaled[used])
+    quiet = used & (sky[rows] < level)
+    if not quiet.any():
+        quiet = used
     # Steps and slopes of the background are left to the local constant of each source.
-    scaled = scaled - _background(scaled, size)
-    quiet = setup.used & (sky < np.median(sky[setup.used]) + 2.0 * setup.sigma * np.std(scaled))
-    clipped = np.median(np.abs(scaled[quiet])) * 1.4826 if quiet.any() else 1.0
-    quiet &= np.abs(scaled) < 4.0 * clipped
-    if np.count_nonzero(quiet) < 200:
-        return max(clipped, 1e-12)
-    noise = measure_noise(scaled, quiet, n_free, reach=2)
-    return float(np.sqrt(max(noise.variance * max(noise.correlation.sum(), 1.0), 1e-300)))
+    slow = gain * smooth[rows][quiet]
+    noise = max(1.4826 * float(median(np.abs(matched[rows][quiet] - slow))), 1e-12)
+    return matched / noise, noise
 
 
 def _stand_apart(sources, field):
     """Return the sources whose flux or shift differs from that of most others."""
-    if not sources:
+    if not len(sources):
         return []
-    values = np.array([s.values for s in sources])
-    own_errors = np.array([s.errors for s in sources])
-    errors = np.hypot(own_errors, _FLOORS)
+    # Whether a source is compact is only of interest if any of them is suspicious.
+    extremes = [np.full(len(sources), compact) for compact in (False, True)]
+    least = _SUSPICIOUS * _THRESHOLD
+    if not any((_significance(*_apart(sources, c)) > least).any() for c in extremes):
+        return []
+    values, errors = _apart(sources, field.are_compact(sources))
+    return _significant(sources, values, errors, field, _THRESHOLD)
+
+
+def _apart(sources, compact):
+    """Return by how much sources differ from most others, and the errors of that."""
+    errors = np.hypot(sources.errors, _FLOORS)
+    values, centre = sources.values, np.zeros(3)
     # Where sources are few there is no majority, and the fit itself is the reference.
-    centre = np.zeros(3)
-    star = np.array([_STAR_FLUX, _STAR_SHIFT, _STAR_SHIFT])
-    doubt = np.array([star if s.compact else 0.0 * star for s in sources])
-    weights = 1.0 / (errors**2 + doubt**2)
     if len(sources) >= _MAJORITY:
+        doubt = compact[:, None] * np.array([_STAR_FLUX, _STAR_SHIFT, _STAR_SHIFT])
+        weights = 1.0 / (errors**2 + doubt**2 + _SAY**2)
         centre = np.array([_weighted_median(v, w) for v, w in zip(values.T, weights.T)])
         # The median of few or faint sources is itself uncertain.
         errors = np.hypot(errors, np.sqrt(0.5 * np.pi / weights.sum(axis=0)))
-    extended = ~np.array([s.compact for s in sources])
-    if np.count_nonzero(extended) >= 5:
-        scatter = _scatter((values - centre)[extended], own_errors[extended])
+    if np.count_nonzero(~compact) >= 5:
+        scatter = _scatter((values - centre)[~compact], sources.errors[~compact])
         errors = np.hypot(errors, scatter)
-    candidates = (
-        _outlier(s, v, e, field, _THRESHOLD) for s, v, e in zip(sources, values - centre, errors)
-    )
-    return [outlier for outlier in candidates if outlier is not None]
+    return values - centre, errors
 
 
 def _without_mainstay(found, sources):
@@ -352,52 +369,77 @@ def _without_mainstay(found, sources):
 
     The whole fit rests on it, and a few others, such as cosmic rays, cannot outvote it.
     """
-    if len(sources) >= _MAJORITY:
+    if len(sources) >= _MAJORITY or not len(sources):
         return found
-    brightest = max(sources, key=lambda source: source.peak, default=None)
-    return [o for o in found if (o.x, o.y) != (brightest.x, brightest.y)]
+    brightest = sources.x[0], sources.y[0]
+    return [outlier for outlier in found if (outlier.x, outlier.y) != brightest]
 
 
 def _stand_alone(sources, field, model, info):
     """Return the stars that differ from what the fit would be without them."""
+    if not len(sources):
+        return []
     free = {name: i for i, name in enumerate(info.free)}
     names = [name for name in ("scale", "dx", "dy") if name in free]
     rows = [free[name] for name in names]
     places = [("scale", "dx", "dy").index(name) for name in names]
     size = np.array([model.scale.value if name == "scale" else 1.0 for name in names])
-    derivatives = info.derivatives.reshape(len(info.free), *field.sky.shape)
-    weighted = (derivatives * np.where(field.used, 1.0 / field.sigma, 0.0)).reshape(len(free), -1)
-    everything = weighted @ weighted.T
+    derivatives = info.derivatives.reshape(len(free), *field.sky.shape)
+    weight = np.where(field.used, 1.0 / field.sigma, 0.0)
+    everything = _normal_matrix(derivatives.reshape(len(free), -1), weight.ravel())
+    at, inside = field.stamps(sources.y, sources.x, 2.0 * field.fwhm)
+    near = np.where(inside, weight[at], 0.0)
+    part = derivatives[:, at[0], at[1]].transpose(1, 0, 2) * near[:, None]
+    others = everything - part @ part.transpose(0, 2, 1)
+    known = _are_positive(others, everything, 1e-6)
+    inverse = np.linalg.inv(np.where(known[:, None, None], others, np.eye(len(free))))
+    change = -inverse @ (part @ (field.residual[at] * near)[:, :, None])
+    values, errors = sources.values.copy(), np.hypot(sources.errors, _FLOORS)
+    values[:, places] -= change[:, rows, 0] / size
+    variance = np.diagonal(inverse, axis1=1, axis2=2)[:, rows] / size**2
+    errors[:, places] = np.sqrt(errors[:, places] ** 2 + variance)
+    suspects = known & (_significance(values, errors) >= _THRESHOLD)
+    if not suspects.any():
+        return []
+    errors[~(suspects & field.are_compact(sources))] = np.inf
+    return _significant(sources, values, errors, field, _THRESHOLD)
+
+
+def _normal_matrix(derivatives, weight):
+    """Return the weighted products of derivatives, block by block, which is faster."""
+    total, weight = np.zeros((len(derivatives),) * 2), weight.astype(derivatives.dtype)
+    for start in range(0, len(weight), 4096):
+        part = derivatives[:, start : start + 4096] * weight[start : start + 4096]
+        total += part @ part.T
+    return total
+
+
+def _are_positive(matrices, reference, least):
+    """Whether symmetric matrices are positive definite, with room to spare."""
+    scale = np.sqrt(np.maximum(np.diagonal(reference, axis1=-2, axis2=-1), np.finfo(float).tiny))
+    scaled = matrices / (scale[..., :, None] * scale[..., None, :])
+    return np.linalg.eigvalsh(scaled)[:, 0] > least
+
+
+def _significance(values, errors):
+    """Return the distance of each source from zero in units of its error."""
+    return np.sqrt(np.sum((values / errors) ** 2, axis=1))
+
+
+def _significant(sources, values, errors, field, threshold):
+    """Return the sources as outliers whose flux excess and shift are significant."""
+    significance = _significance(values, errors)
     found = []
-    for source in [s for s in sources if s.compact]:
-        at, inside = field._stamp(int(source.y), int(source.x), 2.0 * field.fwhm)
-        part = derivatives[:, at[0], at[1]][:, inside] / field.sigma[at][inside]
-        others = everything - part @ part.T
-        if not is_positive(others, everything):
-            continue
-        inverse = np.linalg.inv(others)
-        change = -inverse @ (part @ (field.residual[at][inside] / field.sigma[at][inside]))
-        value, error = source.values.copy(), np.hypot(source.errors, _FLOORS)
-        value[places] -= change[rows] / size
-        error[places] = np.hypot(error[places], np.sqrt(np.diag(inverse)[rows]) / size)
-        found.append(_outlier(source, value, error, field, _THRESHOLD))
-    return [outlier for outlier in found if outlier is not None]
-
-
-def _outlier(source, value, error, field, threshold):
-    """Return a source as an outlier if its flux excess and shift are significant, else None."""
-    pull = value / error
-    significance = float(np.sqrt(np.sum(pull**2)))
-    if significance < threshold:
-        return None
-    moved = np.hypot(pull[1], pull[2]) > abs(pull[0])
-    kind = "moved" if moved else "brighter" if value[0] > 0 else "fainter"
-    shift = float(np.hypot(value[1], value[2]))
-    height = source.peak * min(abs(value[0]) + 2.0 * shift / field.fwhm, 1.5)
-    return Outlier(
-        source.x, source.y, kind, significance, 1.0 + float(value[0]), float(value[1]),
-        float(value[2]), field.radius(height, source.y, source.x),
-    )  # fmt: skip
+    for i in np.flatnonzero(significance >= threshold):
+        excess, dx, dy = map(float, values[i])
+        pull = values[i] / errors[i]
+        moved = np.hypot(pull[1], pull[2]) > abs(pull[0])
+        kind = "moved" if moved else "brighter" if excess > 0 else "fainter"
+        y, x = int(sources.y[i]), int(sources.x[i])
+        height = sources.peak[i] * min(abs(excess) + 2.0 * np.hypot(dx, dy) / field.fwhm, 1.5)
+        found.append(Outlier(float(x), float(y), kind, float(significance[i]), 1.0 + excess, dx,
+                             dy, field.radius(height, y, x)))  # fmt: skip
+    return found
 
 
 def _scatter(values, errors):

@@ -10,8 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from ..exceptions import FitError
-from ..models import TemplateImage2D, core_radius, moffat_transform
-from .start import bin_pairs, guess_offset
+from ..models import TemplateImage2D
+from .extent import Extent
+from .start import search_offset
 from .template_noise import TemplateNoiseCorrection
 
 __all__ = ["FitSetup", "starting_offset"]
@@ -25,17 +26,7 @@ START_BETA = 2.5
 # Pixels nearer to unknown sky than this many FWHM depend on sources that HST did not see.
 _GUARD_FWHM = 2.0
 
-# The model follows the PSF up to the frequency at which its transform has fallen to this.
-_BAND_LEVEL = 3e-5
-
 _MIN_PIXELS = 60
-
-# Images of at least so many pixels a side are searched for the offset at half their resolution.
-_LARGE = 160
-
-# Sky around the field whose sources bring their wings in: as far as this part of the flux of the
-# PSF reaches, within limits (pixels).
-_WINGS, _MIN_BORDER, _MAX_BORDER = 0.002, 24, 100
 
 
 @dataclass
@@ -53,6 +44,8 @@ class FitSetup:
         Whole pixels (y, x) by which the template is moved beforehand.
     guard : float
         Distance from unknown sky that was kept (arcsec).
+    extent : `~muse_imphot.fitting.extent.Extent`
+        How much of the template is worked with.
     data, sigma : 2D `~numpy.ndarray`
         Image and standard deviations in the region.
     used : 2D bool `~numpy.ndarray`
@@ -65,13 +58,14 @@ class FitSetup:
     region: tuple
     shift: tuple
     guard: float
+    extent: Extent
     data: np.ndarray
     sigma: np.ndarray
     used: np.ndarray
     convolver: object
 
     @classmethod
-    def make(cls, template, data, sigma, good, offset, psf=None):
+    def make(cls, template, data, sigma, good, offset, psf=None, previous=None):
         """
         Choose the pixels, and cut the template to them.
 
@@ -87,6 +81,8 @@ class FitSetup:
             Expected dx, dy (arcsec).
         psf : tuple of float, optional
             Expected FWHM (arcsec) and beta.
+        previous : `FitSetup`, optional
+            That of the round before, whose template is taken over if it will do.
 
         Returns
         -------
@@ -111,15 +107,23 @@ class FitSetup:
                 f"{_MIN_PIXELS} are needed: check the masks and the overlap of the images"
             )
         region = ndimage.find_objects(used.astype(np.int8))[0]
-        # Some room below the PSF expected, so that a slightly sharper one needs no second round.
-        band = _band_of((0.9 * fwhm, beta), max(scale_y, scale_x))
-        border = _border_of((fwhm, beta), min(scale_y, scale_x))
-        convolver = template.convolver(region, shift=shift, border=border, band=band)
+        if previous is not None and previous._provides(region, shift, (fwhm, beta)):
+            extent, convolver = previous.extent, previous.convolver
+        else:
+            # Some room below the PSF expected, so that a slightly sharper one needs no new round.
+            sharper = Extent.of((0.9 * fwhm, beta), template)
+            extent = replace(Extent.of((fwhm, beta), template), band=sharper.band)
+            convolver = extent.cut(template, region, shift)
         used = used[region]
         return cls(
-            template, region, shift, guard, np.where(used, data[region], 0.0),
+            template, region, shift, guard, extent, np.where(used, data[region], 0.0),
             np.where(used, sigma[region], 1.0), used, convolver,
         )  # fmt: skip
+
+    def _provides(self, region, shift, psf):
+        """Whether the template as it was cut here will do for other pixels and another PSF."""
+        same = (self.region, self.shift) == (region, shift)
+        return same and self.extent.suffices(psf, self.template)
 
     @property
     def pixel_scale(self):
@@ -165,13 +169,13 @@ class FitSetup:
         """
         fixed = options.fixed
         dx, dy = (offset[i] - self.origin[i] for i in range(2))
-        weight = self.weights**2
+        pixels = _WeightedPixels(self.data, self.weights**2)
         trials = [psf] if psf else [(fwhm, START_BETA) for fwhm in START_FWHM]
         trials = [(fixed.get("fwhm", fwhm), fixed.get("beta", beta)) for fwhm, beta in trials]
         starts = []
         for fwhm, beta in dict.fromkeys(trials):
-            sky = self.convolver.image(dx, dy, fwhm, beta)
-            starts.append((*_linear_start(sky, self.data, weight, fixed), fwhm, beta))
+            sky = self.convolver.rough_image(dx, dy, fwhm, beta)
+            starts.append((*pixels.regress(sky, fixed), fwhm, beta))
         scale, bg, _, fwhm, beta = min(starts, key=lambda start: start[2])
         if len(starts) == len(START_FWHM):
             fwhm = _vertex([s[3] for s in starts], [s[2] for s in starts])
@@ -193,20 +197,28 @@ class FitSetup:
     def fit(self, fitter, model):
         """Run a fitter over the pixels of this set-up."""
         x, y = model.grid()
-        weights = self.weights
-        if self.template.noise is not None:
-            fitter.correction = TemplateNoiseCorrection(
-                self.template, weights**2, self.convolver.positions()
-            )
+        weights, start = self.weights, model.parameters.copy()
+        fitter.correction = self.correction(weights)
+        fitted = fitter(model, x, y, self.data, weights=weights, inplace=True)
+        if fitter.correction is None or fitter.fit_info.success:
+            return fitted
+        log.info("the noise of the template cannot be corrected for: too little else is left")
+        model.parameters = start
+        fitter.correction = None
         return fitter(model, x, y, self.data, weights=weights, inplace=True)
+
+    def correction(self, weights):
+        """Return the correction for the noise of the template, None if that is not known."""
+        if self.template.noise is None:
+            return None
+        return TemplateNoiseCorrection(self.template, weights**2, self.convolver.positions())
 
     def still_holds(self, offset, psf):
         """Whether the pixels chosen before the fit are those to choose after it."""
         moved = max(abs(offset[0] - self.origin[0]), abs(offset[1] - self.origin[1]))
         scale = max(self.template.pixel_scale)
         same_guard = abs(_GUARD_FWHM * psf[0] - self.guard) < scale
-        needed = min(_band_of(psf, scale), self.template.oversample)
-        return moved < scale and same_guard and needed <= self.convolver.band
+        return moved < scale and same_guard and self.extent.suffices(psf, self.template)
 
 
 def _vertex(fwhm, chi2):
@@ -217,30 +229,28 @@ def _vertex(fwhm, chi2):
     return float(np.exp(np.clip(-0.5 * b / a, np.log(fwhm[0]), np.log(fwhm[-1]))))
 
 
-def _band_of(psf, scale):
-    """Return the highest frequency a PSF needs, in units of the Nyquist frequency of the pixels."""
-    band = np.linspace(0.5, 4.0, 71)
-    passed = moffat_transform(band * 0.5 / scale, *psf) > _BAND_LEVEL
-    return float(band[min(np.count_nonzero(passed), len(band) - 1)])
+class _WeightedPixels:
+    """Weighted linear regressions of an image on templates."""
 
+    def __init__(self, data, weight):
+        self._weight = weight.ravel()
+        self._data = self._weight * data.ravel()
+        self._total = self._weight.sum()
+        self._mean = self._data.sum() / self._total
+        self._square = self._data @ data.ravel() - self._total * self._mean**2
 
-def _border_of(psf, scale):
-    """Return how many pixels of sky around the field are needed for a PSF."""
-    fwhm, beta = psf
-    # The flux beyond a radius r is (1 + r^2 / alpha^2)^(1 - beta).
-    reach = core_radius(fwhm, beta) * np.sqrt(_WINGS ** (-1.0 / (beta - 1.0)) - 1.0)
-    return int(np.clip(np.ceil(reach / scale), _MIN_BORDER, _MAX_BORDER))
-
-
-def _linear_start(sky, data, weight, fixed):
-    """Return scale, background and chi2 of the weighted linear regression on the template."""
-    total = weight.sum()
-    mean_sky, mean_data = (weight * sky).sum() / total, (weight * data).sum() / total
-    variance = (weight * (sky - mean_sky) ** 2).sum()
-    covariance = (weight * (sky - mean_sky) * (data - mean_data)).sum()
-    scale = fixed.get("scale", covariance / variance if variance > 0 else 1.0)
-    bg = fixed.get("bg", mean_data - scale * mean_sky)
-    return scale, bg, float((weight * (data - scale * sky - bg) ** 2).sum())
+    def regress(self, sky, fixed):
+        """Return scale, background and chi2."""
+        sky = sky.astype(float).ravel()
+        weighted = self._weight * sky
+        mean = weighted.sum() / self._total
+        # Sums of products of the deviations from the means.
+        of_sky = weighted @ sky - self._total * mean**2
+        of_both = self._data @ sky - self._total * mean * self._mean
+        scale = fixed.get("scale", of_both / of_sky if of_sky > 0 else 1.0)
+        bg = fixed.get("bg", self._mean - scale * mean)
+        chi2 = self._square - 2.0 * scale * of_both + scale**2 * of_sky
+        return scale, bg, float(chi2 + self._total * (self._mean - scale * mean - bg) ** 2)
 
 
 def starting_offset(template, data, good, excluded, options):
@@ -275,9 +285,7 @@ def starting_offset(template, data, good, excluded, options):
     given = [options.fixed.get(n, s) for n, s in zip(("dx", "dy"), options.start)]
     if all(value is not None for value in given):
         return tuple(float(v) for v in given), None
-    q, m = template.oversample, template.margin
-    coarse = template.image.reshape(template.known.shape[0], q, template.known.shape[1], q)
-    coarse = ndimage.gaussian_filter(coarse.mean(axis=(1, 3)), 1.5)
+    m = template.margin
     known = template.known.copy()
     known[m : m + data.shape[0], m : m + data.shape[1]] &= ~excluded
     scale_y, scale_x = template.pixel_scale
@@ -287,7 +295,9 @@ def starting_offset(template, data, good, excluded, options):
             f"too few pixels to compare the images: {np.count_nonzero(good)} good MUSE pixels, "
             f"{np.count_nonzero(known)} pixels observed by HST; at least {_MIN_PIXELS} are needed"
         )
-    guess = _search(data, good, coarse, known, max_shift)
+    guess = search_offset(
+        data, good, template.image, known, oversample=template.oversample, max_shift=max_shift
+    )
     if guess is None:
         raise FitError(
             f"no offset within {options.max_offset:g} arcsec can be tested: one of the images is "
@@ -300,22 +310,3 @@ def starting_offset(template, data, good, excluded, options):
     )  # fmt: skip
     return tuple(f if v is None else float(v) for f, v in zip(found, given)), guess
 
-
-def _search(data, good, template, known, max_shift):
-    """Return the guess of the offset; large images are searched at half their resolution."""
-    if min(data.shape) < _LARGE:
-        return guess_offset(data, good, template, known, max_shift=max_shift)
-    # The margin of the template has to be even, so that the pairs of pixels correspond.
-    if (template.shape[0] - data.shape[0]) // 2 % 2:
-        template, known = template[1:-1, 1:-1], known[1:-1, 1:-1]
-    trimmed = tuple(n - n % 2 for n in data.shape)
-    extra = [n - t for n, t in zip(data.shape, trimmed)]
-    template = template[: template.shape[0] - extra[0], : template.shape[1] - extra[1]]
-    known = known[: template.shape[0], : template.shape[1]]
-    binned = guess_offset(
-        *bin_pairs(data, good), *bin_pairs(template, known), max_shift=-(-max_shift // 2)
-    )
-    if binned is None:
-        return None
-    position = tuple(2.0 * p for p in binned.position)
-    return replace(binned, shift=tuple(round(p) for p in position), position=position)

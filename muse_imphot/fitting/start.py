@@ -3,12 +3,14 @@
 Where the fit starts: the offset between two images, from their masked cross-correlation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import fft, ndimage
 
-__all__ = ["OffsetGuess", "bin_pairs", "correlate_masked", "guess_offset"]
+from .noise import median, robust_scatter
+
+__all__ = ["OffsetGuess", "correlate_masked", "guess_offset", "search_offset"]
 
 # A shift for which fewer than this fraction of the pixels of the best overlap take part is not
 # considered: a few pixels correlate with anything.
@@ -17,6 +19,12 @@ _MIN_OVERLAP = 0.3
 # Peaks that stand out by this much are beyond doubt; for others, mirrored templates tell how high a
 # chance match can be.
 _SURE = 14.0
+
+# Images of at least so many pixels a side are searched for the offset at half their resolution.
+_LARGE = 160
+
+# Width to which the template is blurred, about that of the PSF of an image (pixels).
+_BLUR = 1.5
 
 
 @dataclass(frozen=True)
@@ -75,23 +83,27 @@ def correlate_masked(image, good, template, known, max_shift):
     shift, following Padfield (2012, IEEE Trans. Image Processing 21, 2706).
     """
     shape = [fft.next_fast_len(n, real=True) for n in template.shape]
+    margin = (template.shape[0] - image.shape[0]) // 2
+    # Movement by +s means that image pixel x meets template pixel x + margin - s.
+    index = np.ix_(*[margin - np.arange(-max_shift, max_shift + 1)] * 2)
     # Means are taken out first, which keeps the sums of squares free of cancellation.
     a = np.where(good, image - image[good].mean(), 0.0)
     b = np.where(known, template - template[known].mean(), 0.0)
+    fa, fg = fft.rfft2(a, s=shape), fft.rfft2(good.astype(float), s=shape)
+    fb, fb2 = fft.rfft2(b, s=shape), fft.rfft2(b * b, s=shape)
 
-    def transform(array):
-        return fft.rfft2(array, s=shape)
+    def correlate(one, other):
+        return fft.irfft2(np.conj(one) * other, s=shape)[index]
 
-    fa, fa2, fg = transform(a), transform(a * a), transform(good.astype(float))
-    fb, fb2, fk = transform(b), transform(b * b), transform(known.astype(float))
-    pairs = ((fg, fk), (fa, fk), (fa2, fk), (fg, fb), (fg, fb2), (fa, fb))
-    margin = (template.shape[0] - image.shape[0]) // 2
-    # Movement by +s means that image pixel x meets template pixel x + margin - s.
-    index = margin - np.arange(-max_shift, max_shift + 1)
-    n, sa, saa, sb, sbb, sab = (
-        fft.irfft2(np.conj(one) * other, s=shape)[np.ix_(index, index)] for one, other in pairs
-    )
-    n = np.maximum(np.rint(n), 1.0)
+    sab, sb, sbb = correlate(fa, fb), correlate(fg, fb), correlate(fg, fb2)
+    if known.all():
+        # The image never leaves the template, whose pixels all count.
+        n, sa, saa = np.float64(np.count_nonzero(good)), 0.0, np.vdot(a, a)
+    else:
+        fk = fft.rfft2(known.astype(float), s=shape)
+        n = np.maximum(np.rint(correlate(fg, fk)), 1.0)
+        sa, saa = correlate(fa, fk), correlate(fft.rfft2(a * a, s=shape), fk)
+    n, sa, saa = np.broadcast_arrays(n, sa, saa, sab)[:3]
     var_a, var_b = saa - sa**2 / n, sbb - sb**2 / n
     # Where one of them is constant the rounding of the transforms is all that is left.
     usable = (var_a > 1e-10 * var_a.max()) & (var_b > 1e-10 * var_b.max())
@@ -102,7 +114,7 @@ def correlate_masked(image, good, template, known, max_shift):
     return coefficient
 
 
-def guess_offset(image, good, template, known, *, max_shift, noise=None, centre=(0, 0)):
+def guess_offset(image, good, template, known, *, max_shift):
     """
     Find the movement of the template that makes it look most like the image.
 
@@ -110,21 +122,13 @@ def guess_offset(image, good, template, known, *, max_shift, noise=None, centre=
     ----------
     image, good, template, known, max_shift
         As for `correlate_masked`. The template should have the resolution of the image.
-    noise : float, optional
-        Standard deviation of the noise of a pixel of the image.
-    centre : tuple of int, optional
-        Shift along y and x about which to search.
 
     Returns
     -------
     guess : `OffsetGuess` or None
         None when no shift can be compared at all.
     """
-    image = _compress(image, good, noise)
-    template = _compress(template, known, None)
-    if centre != (0, 0):
-        template = np.roll(template, centre, axis=(0, 1))
-        known = np.roll(known, centre, axis=(0, 1))
+    image, template = _compress(image, good), _compress(template, known)
     # Shifts beyond those wanted tell what chance does.
     reach = min((t - i) // 2 for t, i in zip(template.shape, image.shape))
     coefficient = correlate_masked(image, good, template, known, reach)
@@ -148,11 +152,11 @@ def guess_offset(image, good, template, known, *, max_shift, noise=None, centre=
     if significance < _SURE:
         rival = np.nanmax([rival, _by_chance(image, good, template, known, reach)])
     exact = [
-        at + _vertex(np.take(coefficient, peak[1 - axis], axis=1 - axis), at) - reach + start
-        for axis, (at, start) in enumerate(zip(peak, centre))
+        float(at + _vertex(np.take(coefficient, peak[1 - axis], axis=1 - axis), at) - reach)
+        for axis, at in enumerate(peak)
     ]
-    shift = (int(peak[0]) - reach + centre[0], int(peak[1]) - reach + centre[1])
-    return OffsetGuess(shift, best, significance, rival, tuple(map(float, exact)))
+    shift = tuple(int(at) - reach for at in peak)
+    return OffsetGuess(shift, best, significance, rival, tuple(exact))
 
 
 def _vertex(values, at):
@@ -166,26 +170,60 @@ def _vertex(values, at):
     return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
 
 
-def bin_pairs(image, good):
+def search_offset(data, good, template, known, *, oversample, max_shift):
     """
-    Average blocks of two by two pixels.
+    Find the offset of an image from a template with pixels of its own.
 
     Parameters
     ----------
-    image : 2D `~numpy.ndarray`
-        The image; an odd last row or column is left out.
+    data : 2D `~numpy.ndarray`
+        The image.
     good : 2D bool `~numpy.ndarray`
         Its usable pixels.
+    template : 2D `~numpy.ndarray`
+        The template, larger than the image by the same margin on all sides.
+    known : 2D bool `~numpy.ndarray`
+        Its usable parts, in pixels of the image.
+    oversample : int
+        How many times finer than the image ``template`` is.
+    max_shift : int
+        Largest shift wanted (pixels of the image).
 
     Returns
     -------
-    image, good : 2D `~numpy.ndarray`
-        The means of the usable pixels, and the blocks that have any.
+    guess : `OffsetGuess` or None
+        None when no shift can be compared at all. Large images are compared at half their
+        resolution.
     """
-    ny, nx = (n // 2 for n in image.shape)
-    blocks = np.where(good, image, 0.0)[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2)
-    count = good[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2).sum(axis=(1, 3))
-    return blocks.sum(axis=(1, 3)) / np.maximum(count, 1), count > 0
+    if min(data.shape) < _LARGE:
+        blurred = _blurred(template, oversample, _BLUR)
+        return guess_offset(data, good, blurred, known, max_shift=max_shift)
+    # The margin of the template has to be even, so that the pairs of pixels correspond.
+    odd = (known.shape[0] - data.shape[0]) // 2 % 2
+    parts = [slice(odd, n - odd - size % 2) for n, size in zip(known.shape, data.shape)]
+    fine = tuple(slice(p.start * oversample, p.stop * oversample) for p in parts)
+    blurred = _blurred(template[fine], 2 * oversample, 0.5 * _BLUR)
+    known = _add_blocks(known[tuple(parts)].astype(float), 2) == 4.0
+    count = _add_blocks(good.astype(float), 2)
+    mean = _add_blocks(np.where(good, data, 0.0), 2) / np.maximum(count, 1.0)
+    binned = guess_offset(mean, count > 0, blurred, known, max_shift=-(-max_shift // 2))
+    if binned is None:
+        return None
+    position = tuple(2.0 * p for p in binned.position)
+    return replace(binned, shift=tuple(round(p) for p in position), position=position)
+
+
+def _blurred(template, size, width):
+    """Return the means over square blocks of a template, blurred by some of these blocks."""
+    return ndimage.gaussian_filter(_add_blocks(template, size) / size**2, width)
+
+
+def _add_blocks(image, size):
+    """Return the sums over square blocks; what is left at the ends of the axes is left out."""
+    ny, nx = (size * (n // size) for n in image.shape)
+    # Slice by slice: several times faster than a sum over the axes of a reshaped array.
+    rows = sum(image[start:ny:size, :nx] for start in range(size))
+    return sum(rows[:, start::size] for start in range(size))
 
 
 def _by_chance(image, good, template, known, reach):
@@ -197,17 +235,15 @@ def _by_chance(image, good, template, known, reach):
     return float(np.nanmax(mirrored)) if np.any(np.isfinite(mirrored)) else np.nan
 
 
-def _compress(image, good, noise):
+def _compress(image, good):
     """
     Return an image in which bright sources count little more than faint ones.
 
     Without this, one bright star, which may have moved, would decide the offset alone.
     """
     values = image[good]
-    centre = np.median(values)
-    scatter = noise or 1.4826 * np.median(np.abs(values - centre))
-    if not scatter > 0:
-        scatter = np.std(values) or 1.0
+    centre = median(values)
+    scatter = robust_scatter(values) or np.std(values) or 1.0
     return np.arcsinh(np.where(good, image - centre, 0.0) / (3.0 * scatter))
 
 

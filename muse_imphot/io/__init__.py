@@ -8,6 +8,7 @@ line that says what is wrong.
 
 from .coordinates import celestial_wcs, pixel_scale
 from .cube import MuseCube, air_to_vacuum, open_cube
+from .cube_objects import as_cube
 from .fits_files import open_fits
 from .headers import parse_unit
 from .hst import read_hst_image
@@ -19,6 +20,7 @@ from .writers import atomic_path, muse_hdus, sanitize_card, write_muse_image
 __all__ = [
     "MuseCube",
     "air_to_vacuum",
+    "as_cube",
     "atomic_path",
     "celestial_wcs",
     "looks_like_hst",

@@ -12,11 +12,27 @@ import numpy as np
 
 from ..exceptions import AssumptionWarning, HeaderError, InputFileError
 from .coordinates import celestial_wcs
-from .fits_files import base_name, find_image, image_shape, open_fits, read_pixels, same_shape_hdu
+from .fits_files import (
+    base_name,
+    find_image,
+    image_shape,
+    open_fits,
+    open_plain,
+    same_shape_hdu,
+)
 from .headers import card_text, card_value, merged_header, muse_flux_unit, sanitize_card
+from .planes import PlaneReader
 from .telescope import looks_like_hst
 
-__all__ = ["MuseCube", "air_to_vacuum", "open_cube", "wavelength_edges"]
+__all__ = [
+    "MuseCube",
+    "air_to_vacuum",
+    "open_cube",
+    "require_cube",
+    "slab_ranges",
+    "vacuum_to_air",
+    "wavelength_edges",
+]
 
 # Types of the wavelength axis (without an algorithm code) and whether they are air wavelengths.
 # Old MUSE and MPDAF files say LINEAR; the MUSE pipeline writes air unless asked otherwise.
@@ -101,15 +117,19 @@ class MuseCube:
         self.primary_header = hdul[0].header.copy()
         self.header = merged_header(data.header, hdul[0].header)
         self.header["IMPFILE"] = (sanitize_card(self.name), "file that the cube came from")
-        _require_cube(self.shape, self.header, self.path)
+        require_cube(self.shape, self.header, self.path)
         self.wcs = celestial_wcs(data.header, self.path, hdul=hdul)
         self.unit = muse_flux_unit(self.path, data.header, hdul[0].header)
         self.wavelength_edges, self.air = wavelength_edges(data.header, self.shape[0], self.path)
         pixels = np.arange(1, self.shape[0] + 1.0)
         self.wavelengths = _wavelengths(data.header, pixels, self.path)[0]
-        self._data = data
-        self._stat = same_shape_hdu(hdul, self.path, "STAT", self.shape)
-        self._dq = same_shape_hdu(hdul, self.path, "DQ", self.shape)
+        file = open_plain(self.path)
+        if file is not None:
+            self._stack.enter_context(file)
+        stat, dq = (same_shape_hdu(hdul, self.path, name, self.shape) for name in ("STAT", "DQ"))
+        self._data, self._stat, self._dq = (
+            None if hdu is None else PlaneReader(hdu, self.path, file) for hdu in (data, stat, dq)
+        )
 
     @property
     def has_variance(self):
@@ -136,7 +156,7 @@ class MuseCube:
         self._stack.close()
         self._closed = True
 
-    def slabs(self, planes=32, *, variance=True, start=0, stop=None):
+    def slabs(self, planes=32, *, variance=True, start=0, stop=None, native=True):
         """
         Read the cube slab by slab.
 
@@ -148,13 +168,16 @@ class MuseCube:
             Whether to read the variance too.
         start, stop : int, optional
             First channel, and the one after the last; by default all are read.
+        native : bool, optional
+            Whether the arrays are new ones of native float32. Otherwise they are of the type and
+            the byte order of the file, and valid until the next slab.
 
         Yields
         ------
         first, end : int
             The channels of the slab, ``first:end``.
         data : `~numpy.ndarray`
-            Native float32, shape (end - first, ny, nx); NaN where DQ != 0. The array is new.
+            Shape (end - first, ny, nx); NaN where DQ != 0.
         variance : `~numpy.ndarray` or None
             The same of the variance, untouched by DQ; None without STAT or if not asked for.
 
@@ -165,27 +188,21 @@ class MuseCube:
         ValueError
             If the cube is closed, or ``planes`` is not positive.
         """
-        if planes < 1:
-            raise ValueError(f"planes must be at least 1, not {planes}")
-        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
-        for first in range(max(start, 0), stop, planes):
+        stat = self._stat if variance else None
+        for first, end in slab_ranges(self.shape[0], planes, start, stop):
             if self._closed:
                 raise ValueError(f"the cube {self.path} is closed")
-            view = slice(first, min(first + planes, stop))
-            data = self._read(self._data, view)
+            data = self._data(first, end)
+            if native or (self._dq is not None and data.dtype.kind != "f"):
+                data = np.array(data, np.float32, order="C")
             if self._dq is not None:
-                bad = read_pixels(self._dq, self.path, view, ndim=3) != 0
-                np.copyto(data, np.nan, where=bad)
-            with_variance = variance and self._stat is not None
-            yield first, view.stop, data, self._read(self._stat, view) if with_variance else None
+                np.copyto(data, np.nan, where=self._dq(first, end) != 0)
+            errors = None if stat is None else stat(first, end)
+            if native and errors is not None:
+                errors = np.array(errors, np.float32, order="C")
+            yield first, end, data, errors
         if self._file_stamp() != self._stamp:
             raise InputFileError(self.path, "was changed while it was read; run again")
-
-    def _read(self, hdu, view):
-        # The one conversion of each slab: big-endian to native, any type to float32.
-        return np.ascontiguousarray(
-            read_pixels(hdu, self.path, view, ndim=3).astype(np.float32, copy=False)
-        )
 
     def _file_stamp(self):
         try:
@@ -195,19 +212,65 @@ class MuseCube:
         return info.st_size, info.st_mtime_ns, info.st_ino
 
 
-def _require_cube(shape, header, path):
-    """Raise InputFileError unless the shape is that of a cube of several channels."""
+def slab_ranges(n_channels, planes, start=0, stop=None):
+    """
+    Yield the ranges of channels of slabs.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels of the cube.
+    planes : int
+        Number of channels of a slab.
+    start, stop : int, optional
+        First channel, and the one after the last.
+
+    Yields
+    ------
+    first, end : int
+        The channels ``first:end``.
+
+    Raises
+    ------
+    ValueError
+        If ``planes`` is not positive.
+    """
+    if planes < 1:
+        raise ValueError(f"planes must be at least 1, not {planes}")
+    stop = n_channels if stop is None else min(stop, n_channels)
+    for first in range(max(start, 0), stop, planes):
+        yield first, min(first + planes, stop)
+
+
+def require_cube(shape, header, label):
+    """
+    Refuse what is not a cube of several channels.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the array.
+    header : `~astropy.io.fits.Header`
+        The merged header.
+    label : str
+        The cube, for messages.
+
+    Raises
+    ------
+    InputFileError
+        If it is an image, or an image of HST.
+    """
     if looks_like_hst(header):
-        raise InputFileError(path, "is an HST image, where a MUSE cube is needed")
+        raise InputFileError(label, "is an HST image, where a MUSE cube is needed")
     if len(shape) == 3 and shape[0] > 1:
         return
     if len(shape) in (2, 3):
         raise InputFileError(
-            path,
+            label,
             f"is an image (shape {shape}), where a cube is needed; an image needs no extraction, "
             "give it to the fit as it is (muse-imphot fit)",
         )
-    raise InputFileError(path, f"has {len(shape)} axes, shape {shape}; a cube of 3 is needed")
+    raise InputFileError(label, f"has {len(shape)} axes, shape {shape}; a cube of 3 is needed")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -234,10 +297,32 @@ def air_to_vacuum(wavelength):
     air = np.asarray(wavelength, dtype=np.float64)
     vacuum = air
     for _ in range(4):
-        sigma2 = (1e4 / vacuum) ** 2
-        index = 1.0 + 1e-8 * (5792105.0 / (238.0185 - sigma2) + 167917.0 / (57.362 - sigma2))
-        vacuum = air * index
+        vacuum = air * _index_of_air(vacuum)
     return vacuum
+
+
+def vacuum_to_air(wavelength):
+    """
+    Wavelengths in standard air of vacuum wavelengths: the inverse of `air_to_vacuum`.
+
+    Parameters
+    ----------
+    wavelength : float or `~numpy.ndarray`
+        Vacuum wavelengths, Angstrom, 2300-17000.
+
+    Returns
+    -------
+    air : float or `~numpy.ndarray`
+        Air wavelengths, Angstrom.
+    """
+    vacuum = np.asarray(wavelength, dtype=np.float64)
+    return vacuum / _index_of_air(vacuum)
+
+
+def _index_of_air(vacuum):
+    """Return the refractive index of air at vacuum wavelengths (Angstrom)."""
+    sigma2 = (1e4 / vacuum) ** 2
+    return 1.0 + 1e-8 * (5792105.0 / (238.0185 - sigma2) + 167917.0 / (57.362 - sigma2))
 
 
 def wavelength_edges(header, nlam, label):

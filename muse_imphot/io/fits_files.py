@@ -11,6 +11,7 @@ import gzip
 import logging
 import lzma
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -23,12 +24,14 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from ..exceptions import InputFileError
+from .remote import is_remote, open_remote
 
 __all__ = [
     "base_name",
     "find_image",
     "image_shape",
     "open_fits",
+    "open_plain",
     "read_pixels",
     "same_shape_hdu",
 ]
@@ -47,7 +50,7 @@ _FOREIGN = {
     b"# %ECSV": "an ECSV table",
 }
 # Unpacked files up to this size stay in memory, larger ones go to the temporary folder.
-_IN_MEMORY = 2**28
+_IN_MEMORY = 2**27
 _BLOCK = 2880
 _IMAGES = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 # Extensions that accompany an image and are never the image itself.
@@ -71,6 +74,8 @@ def base_name(path):
         For example "UDF-01" for "data/UDF-01.fits.gz".
     """
     name = Path(os.fspath(path)).name
+    if is_remote(path):
+        name = re.split("[?#]", name)[0]
     for suffixes in ((".gz", ".bz2", ".xz", ".fz"), (".fits", ".fit", ".fts")):
         for suffix in suffixes:
             if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -85,12 +90,13 @@ def open_fits(path):
     Open a FITS file for reading, and refuse it unless it is complete.
 
     Compressed files (.gz, .bz2, .xz) are unpacked once, so that slices of them are read as fast
-    as those of plain files. File names are taken literally (no "[1]", no address of the net).
+    as those of plain files. File names are taken literally (no "[1]"). Addresses such as
+    ``https://...`` and ``s3://...`` are read by fsspec, of a large file the parts that are needed.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        The file, or its address.
 
     Yields
     ------
@@ -113,16 +119,54 @@ def open_fits(path):
             hdul.close()
 
 
+def open_plain(path):
+    """
+    Open a file for reading its pixels without astropy.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, which `open_fits` has opened before.
+
+    Returns
+    -------
+    file : binary file object or None
+        To be closed by the caller; None if the file is compressed or not on this machine.
+
+    Raises
+    ------
+    InputFileError
+        If it cannot be opened any more.
+    """
+    if is_remote(path):
+        return None
+    file = _open(path)
+    if file.read(6) == b"SIMPLE":
+        return file
+    file.close()
+    return None
+
+
+def _open(path):
+    """Open a file on disk."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InputFileError(path, f"cannot be opened: {error.strerror}") from error
+
+
 @contextmanager
 def _plain_file(path):
     """Yield the file, unpacked if need be, as a binary file object."""
-    _check_path(path)
-    try:
-        file = open(path, "rb")
-    except OSError as error:
-        raise InputFileError(path, f"cannot be opened: {error.strerror}") from error
+    if is_remote(path):
+        file = open_remote(path)
+    else:
+        _check_path(path)
+        file = _open(path)
     with file:
         start = file.read(80)
+        if not start:  # of a file on disk it is known already
+            raise InputFileError(path, "is empty (0 bytes); a FITS file is needed")
         file.seek(0)
         unpacker = next((f for magic, f in _UNPACKERS.items() if start.startswith(magic)), None)
         if unpacker is None:

@@ -12,8 +12,13 @@ __all__ = ["EXTRA_TERMS", "TemplateImage2D"]
 # Parameters beyond the six of a plain fit: fixed at zero unless they are freed.
 EXTRA_TERMS = ("rotation", "magnification", "bg_x", "bg_y", "e1", "e2")
 
+_TURNS = ("rotation", "magnification")
+
 _PSF_KINDS = ("fwhm", "beta", "e1", "e2")
 _RADIAN = np.pi / 180.0
+
+# Parameters whose derivatives are images of the template, and the terms of these.
+_TERMS = {"dx": ("psf", 1, 0), "dy": ("psf", 0, 1)} | {kind: (kind, 0, 0) for kind in _PSF_KINDS}
 
 
 def _extra(description, bounds=(None, None)):
@@ -92,9 +97,11 @@ class TemplateImage2D(Fittable2DModel):
         Returns
         -------
         x, y : 2D `~numpy.ndarray`
+            They take no memory, and cannot be written to.
         """
-        y, x = np.indices(self.shape, dtype=float)
-        return x, y
+        ny, nx = self.shape
+        x, y = np.arange(float(nx)), np.arange(float(ny))[:, None]
+        return np.broadcast_to(x, self.shape), np.broadcast_to(y, self.shape)
 
     def evaluate(self, x, y, *parameters):
         """Evaluate the model at the pixels ``x``, ``y``."""
@@ -134,6 +141,52 @@ class TemplateImage2D(Fittable2DModel):
         self.template.images(_point(p), _terms_needed(names, p))
         return [np.asarray(self._derivative(name, p, position)) for name in names]
 
+    def linearise(self, names, parameters, out, given=None):
+        """
+        The model at all its pixels, and derivatives of it in single precision.
+
+        For fits: several times faster than `evaluate` and `partial_derivatives`. The image is the
+        same; the derivatives are good enough for steps and for errors, see
+        `ConvolvedTemplate.derivatives`.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The parameters whose derivatives are wanted.
+        parameters : iterable of float
+            Values of all the parameters.
+        out : 3D float32 `~numpy.ndarray`
+            The derivatives are written here, one for each name, of the shape of the model.
+        given : dict, optional
+            Derivatives that are known already, by name. Those in rotation and magnification are
+            made of those in dx and dy.
+
+        Returns
+        -------
+        image : 2D `~numpy.ndarray`
+        """
+        p, _ = self._numbers(parameters)
+        rows = dict(zip(names, out))
+        known = rows | (given or {})
+        turned = p["rotation"] or p["magnification"]
+        if turned or (not rows.keys().isdisjoint(_TURNS) and not {"dx", "dy"} <= known.keys()):
+            x, y = self.grid()
+            for row, derivative in zip(out, self.partial_derivatives(names, x, y, *parameters)):
+                row[...] = derivative
+            return self.evaluate(x, y, *parameters)
+        images = {name: row for name, row in rows.items() if name in _TERMS}
+        terms = [_TERMS[name] for name in images]
+        sky = self.template.derivatives(_point(p), terms, list(images.values()))
+        for row in images.values():
+            row *= p["scale"]
+        u_, v = self.template.positions()
+        _fill_simple(rows, known, sky, u_[:1].astype(out.dtype), v[:, :1].astype(out.dtype))
+        value = p["scale"] * sky
+        value += p["bg"]
+        if p["bg_x"] or p["bg_y"]:
+            value += p["bg_x"] * u_ + p["bg_y"] * v
+        return value
+
     def _derivative(self, name, p, position):
         """Return the derivative in one parameter at the pixels of ``position``."""
         scale = p["scale"]
@@ -143,12 +196,9 @@ class TemplateImage2D(Fittable2DModel):
             return np.ones(position.shape)
         if name in ("bg_x", "bg_y"):
             return np.broadcast_to(position.u if name == "bg_x" else position.v, position.shape)
-        if name in ("dx", "dy"):
-            order = (1, 0) if name == "dx" else (0, 1)
-            return scale * position.pick(self._moved(p, position, "psf", *order))
-        if name in _PSF_KINDS:
-            return scale * position.pick(self._moved(p, position, name))
-        along_x, along_y = self.template.images(_point(p), [("psf", 1, 0), ("psf", 0, 1)])
+        if name in _TERMS:
+            return scale * position.pick(self._moved(p, position, *_TERMS[name]))
+        along_x, along_y = self.template.images(_point(p), [_TERMS["dx"], _TERMS["dy"]])
         u_, v = position.centred
         if name == "rotation":
             return scale * _RADIAN * position.pick(u_ * along_y - v * along_x)
@@ -252,6 +302,20 @@ class _Position:
         return self.pick(self.centred[1])
 
 
+def _fill_simple(rows, known, sky, u_, v):
+    """Write the derivatives that need no image of their own."""
+    simple = {
+        "scale": lambda: sky,
+        "bg": lambda: 1.0,
+        "bg_x": lambda: u_,
+        "bg_y": lambda: v,
+        "rotation": lambda: np.float32(_RADIAN) * (u_ * known["dy"] - v * known["dx"]),
+        "magnification": lambda: u_ * known["dx"] + v * known["dy"],
+    }
+    for name in rows.keys() & simple.keys():
+        rows[name][...] = simple[name]()
+
+
 def _point(p):
     """Return what the template needs to know of the parameters."""
     return tuple(p[name] for name in ("dx", "dy", "fwhm", "beta", "e1", "e2"))
@@ -259,15 +323,12 @@ def _point(p):
 
 def _terms_needed(names, p):
     """Return the images of the template that some derivatives and the model itself need."""
-    orders = {"dx": ("psf", 1, 0), "dy": ("psf", 0, 1)}
     terms = [("psf", 0, 0)]
     for name in names:
-        if name in orders:
-            terms.append(orders[name])
-        elif name in _PSF_KINDS:
-            terms.append((name, 0, 0))
-        elif name in ("rotation", "magnification"):
-            terms += [("psf", 1, 0), ("psf", 0, 1)]
+        if name in _TERMS:
+            terms.append(_TERMS[name])
+        elif name in _TURNS:
+            terms += [_TERMS["dx"], _TERMS["dy"]]
     if p["rotation"] or p["magnification"]:
         terms += [(kind, nx + i, ny + 1 - i) for kind, nx, ny in list(terms) for i in (0, 1)]
     return list(dict.fromkeys(terms))

@@ -193,7 +193,7 @@ def star_pixels(stamp):
 
     Parameters
     ----------
-    stamp : `~muse_imphot.values.StarImages`
+    stamp : `~muse_imphot.results.StarImages`
         The star.
 
     Returns

@@ -3,7 +3,7 @@
 
 import math
 
-from ..flags import FitFlags
+from ..results.flags import FitFlags
 
 __all__ = ["PARAMETERS", "error_text", "flag_words", "number", "value_text", "verdict"]
 

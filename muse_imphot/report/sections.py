@@ -13,7 +13,7 @@ import numpy as np
 
 from ..plots.words import PARAMETERS, error_text, flag_words, number, value_text, verdict
 from ..results import FittedValue
-from ..summaries import outlier_lines
+from ..results.summaries import outlier_lines
 
 __all__ = ["sections"]
 

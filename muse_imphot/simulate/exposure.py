@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.io import fits
 
+from .._outputs import make_folder
 from .instruments import (
     FilterCurve,
     air_to_vacuum,
@@ -18,7 +19,7 @@ from .instruments import (
     sky_shift,
 )
 from .options import ExposureOptions
-from .pair import hst_ccd, make_options, output_folder, write_hst, write_truth
+from .pair import hst_ccd, make_options, write_hst, write_truth
 from .render import render
 from .scene import Scene
 
@@ -110,7 +111,7 @@ class SimulatedExposure:
         OutputError
             If a file exists already, or cannot be written.
         """
-        folder = output_folder(folder)
+        folder = make_folder(folder)
         paths = {
             "cube": folder / "muse_cube.fits",
             "hst": {name: folder / f"hst_{name.lower()}.fits" for name in self.hst},

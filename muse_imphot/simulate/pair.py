@@ -4,14 +4,14 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
 
-from ..exceptions import OutputError, UserError
+from .._outputs import make_folder
+from ..exceptions import UserError
 from .instruments import (
     FilterCurve,
     field_scene,
@@ -30,7 +30,6 @@ __all__ = [
     "SimulatedPair",
     "hst_ccd",
     "make_options",
-    "output_folder",
     "simulate_pair",
     "write_hst",
     "write_truth",
@@ -127,7 +126,7 @@ class SimulatedPair:
         """
         from ..io import write_muse_image
 
-        folder = output_folder(folder)
+        folder = make_folder(folder)
         paths = {
             "muse": folder / "muse.fits",
             "hst": folder / f"hst_{self.options.filter_name.lower()}.fits",
@@ -265,33 +264,6 @@ def hst_ccd(clean, header, seed, options):
     mask = np.zeros(clean.shape, dtype=bool)
     unit = u.electron / u.s
     return CCDData(data, unit=unit, wcs=image_wcs(header), mask=mask, meta=header.copy())
-
-
-def output_folder(folder):
-    """
-    Return a folder to write into, which is made if it does not exist.
-
-    Parameters
-    ----------
-    folder : path-like
-        The folder.
-
-    Returns
-    -------
-    `~pathlib.Path`
-        The same.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be made.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made: {error.strerror}") from error
-    return folder
 
 
 def write_hst(image, path, *, overwrite=False):

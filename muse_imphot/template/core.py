@@ -214,15 +214,26 @@ class Template:
         known : 2D bool `~numpy.ndarray`
             Of the shape of the MUSE image.
         """
-        # The distance is measured within the margins too, so that the far end of these counts.
-        away = _distance_inside(self.known, self.pixel_scale)
-        far = self.known & (away > distance)
-        ny, nx = self.shape
-        y = np.rint(np.arange(ny) + self.margin - shift[0]).astype(int)
-        x = np.rint(np.arange(nx) + self.margin - shift[1]).astype(int)
-        inside = ((y >= 0) & (y < far.shape[0]))[:, None] & ((x >= 0) & (x < far.shape[1]))[None, :]
-        picked = far[np.clip(y, 0, far.shape[0] - 1)[:, None], np.clip(x, 0, far.shape[1] - 1)]
-        return picked & inside
+        # Only the pixels themselves, and those close enough to matter, margins included.
+        reach = int(np.ceil(distance / min(self.pixel_scale))) + 1
+        index, inside = zip(
+            *(
+                self._cut(axis, n, moved, reach)
+                for axis, (n, moved) in enumerate(zip(self.shape, shift))
+            )
+        )
+        near = self.known[np.ix_(*index)] & inside[0][:, None] & inside[1][None, :]
+        middle = tuple(slice(reach, reach + n) for n in self.shape)
+        if near.all():
+            return near[middle]
+        away = ndimage.distance_transform_edt(near, sampling=self.pixel_scale)
+        return (near & (away > distance))[middle]
+
+    def _cut(self, axis, n_pixels, moved, reach):
+        """Return indices of the template around the MUSE pixels, and which of them there are."""
+        index = np.rint(np.arange(-reach, n_pixels + reach) + self.margin - moved).astype(int)
+        last = self.known.shape[axis] - 1
+        return np.clip(index, 0, last), (index >= 0) & (index <= last)
 
     def on_muse_grid(self):
         """
@@ -256,12 +267,3 @@ class Template:
         data = np.where(mask, 0.0, data)
         return CCDData(data, unit=self.unit, mask=mask, wcs=self.wcs, meta=self.header.copy())
 
-
-def _distance_inside(known, pixel_scale):
-    """Return the distance of every pixel from unknown sky, which is also all beyond the edges."""
-    if not known.all():
-        framed = np.pad(known, 1)
-        return ndimage.distance_transform_edt(framed, sampling=pixel_scale)[1:-1, 1:-1]
-    index = [np.arange(n) for n in known.shape]
-    along = [s * np.minimum(i + 1.0, len(i) - i) for i, s in zip(index, pixel_scale)]
-    return np.minimum(along[0][:, None], along[1][None, :])

@@ -106,12 +106,14 @@ def overlap_error(hst, muse):
     )
 
 
-def finer_wcs(wcs, factor):
-    """Return the WCS for pixels ``factor`` times finer whose first one has the same centre."""
-    if factor == 1:
-        return wcs
+def finer_wcs(wcs, factor, first=0.0):
+    """
+    Return the WCS for pixels that are ``factor`` times finer (coarser below 1).
+
+    The first of them has its centre at the pixel ``first`` (0-based, along both axes).
+    """
     finer = wcs.deepcopy()
-    finer.wcs.crpix = (wcs.wcs.crpix - 1.0) * factor + 1.0
+    finer.wcs.crpix = (wcs.wcs.crpix - 1.0 - first) * factor + 1.0
     if finer.wcs.has_cd():
         finer.wcs.cd = wcs.wcs.cd / factor
     else:

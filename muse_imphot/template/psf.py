@@ -4,6 +4,7 @@ What a template has been through: the PSF of the HST image and the filter of the
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -12,6 +13,9 @@ from ..exceptions import UserError
 from ..models import moffat_transform
 
 __all__ = ["HstPSF", "LowPass", "closest_moffat"]
+
+# Frequencies at which the transform of a Moffat is computed, and those between which it is linear.
+_N_NODES, _N_TABLE = 600, 16384
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,27 @@ class HstPSF:
         transform : `~numpy.ndarray`
         """
         frequency = np.asarray(frequency, dtype=float)
-        # Bessel functions are slow; in the square root of the frequency, which tames the cusp at
-        # zero, a spline through some hundred nodes is good to 1e-9.
         limit = max(float(frequency.max(initial=0.0)), 1e-6)
-        nodes = np.linspace(0.0, 1.0, 600)
-        table = moffat_transform(limit * nodes**2, self.fwhm, self.beta)
-        return CubicSpline(nodes, table)(np.sqrt(frequency / limit))
+        table, slopes = _radial_table(self.fwhm, self.beta, limit)
+        place = np.sqrt(frequency) * (_N_TABLE / np.sqrt(limit))
+        index = np.minimum(place.astype(int), _N_TABLE)
+        place -= index
+        return table.take(index) + place * slopes.take(index)
+
+
+@lru_cache(maxsize=8)
+def _radial_table(fwhm, beta, limit):
+    """
+    Return the transform of a Moffat at equal steps in the root of the frequency, with the steps.
+
+    Bessel functions are slow, and so are splines at every frequency of a plane. The root of the
+    frequency tames the cusp at zero: a spline through some hundred nodes is good to 1e-9 there, and
+    straight lines between the values of the table to 2e-9.
+    """
+    nodes = np.linspace(0.0, 1.0, _N_NODES)
+    spline = CubicSpline(nodes, moffat_transform(limit * nodes**2, fwhm, beta))
+    table = spline(np.linspace(0.0, 1.0, _N_TABLE + 1))
+    return table, np.append(np.diff(table), 0.0)
 
 
 @dataclass(frozen=True)

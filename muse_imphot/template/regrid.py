@@ -10,6 +10,8 @@ and the HST PSF did to the sky is known, and is divided out there.
 """
 
 import logging
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -51,9 +53,15 @@ _OBSERVATION = (
     "DATE-OBS", "MJD-OBS", "EXPSTART", "EXPEND",
 )  # fmt: skip
 
-# HST pixels coarser than this (arcsec) are refined before the interpolation, whose splines would
-# otherwise damp the highest frequencies.
-_FINEST_PIXEL = 0.032
+# The filtered HST image is interpolated between pixels of another size than its own, so that there
+# is no more than this part of a wave of its highest frequency to a pixel: coarser ones would be
+# damped by the splines, finer ones cost time. The ratios are those that suit fast transforms.
+_HIGHEST = 0.24
+
+_RATIOS = [Fraction(*r) for r in ((1, 2), (3, 5), (2, 3), (3, 4), (4, 5), (1, 1), (5, 4), (3, 2))]
+
+# Rows that are interpolated at a time.
+_ROWS = 128
 
 
 def make_template(
@@ -110,11 +118,11 @@ def make_template(
     padded = tuple(n + 2 * n_margin for n in muse.data.shape)
     cutout = _cut_out(hst, muse, padded, n_margin)
     low_pass = _choose_filter(scale, cutout.wcs, cutout.data.shape, oversample)
-    smooth, smooth_wcs = _low_pass(cutout, low_pass)
+    splines = _low_pass(cutout, low_pass)
     grids = [
         grid_wcs(muse.wcs, muse.data.shape, n_margin, q, turn) for q in (oversample, 1)
     ]
-    image, known = _regrid(smooth, smooth_wcs, cutout, grids, padded, oversample)
+    image, known = _regrid(splines, cutout, grids, padded, oversample)
     factor = _flux_factor(cutout, muse, info)
     image *= factor
     if not known.any():
@@ -209,69 +217,91 @@ def _fill(data, mask):
     return filled
 
 
+class _Splines(NamedTuple):
+    """
+    Quintic splines through an image: their coefficients, and the WCS of their knots.
+
+    ``edges`` are, along y and x, the places among the knots between which the image lies.
+    """
+
+    coefficients: np.ndarray
+    wcs: object
+    edges: list
+
+
 def _low_pass(cutout, low_pass):
     """
-    Return the HST cut-out after the low-pass filter, on finer pixels if its own are coarse.
+    Return the splines through the HST cut-out after the low-pass filter.
 
-    The cut-out is extended by its mirror image, so that the filter meets no step at the edges.
+    The cut-out is extended by its mirror image, so that the filter meets no step at the edges, and
+    repeats itself beyond that. The knots suit what the filter has left.
     """
     scale_y, scale_x = pixel_scales(cutout.wcs, cutout.data.shape)
-    factor = max(int(np.ceil(max(scale_y, scale_x) / _FINEST_PIXEL - 0.01)), 1)
+    finer = _sampling(max(scale_y, scale_x) * low_pass.stop)
     shape = cutout.data.shape
     rim = min(int(np.ceil(1.0 / min(scale_y, scale_x))), min(shape) - 1)
-    # Twice a good length is a good length, and even, which `_extend` relies on.
-    sizes = [2 * fft.next_fast_len(n // 2 + 1 + rim, real=True) for n in shape]
+    # Even numbers of pixels before and after, in the ratio wanted, and of good lengths.
+    units = [
+        2 * fft.next_fast_len(-(-(n + 2 * rim) // (2 * finer.denominator)), real=True)
+        for n in shape
+    ]
+    sizes, new_sizes = ([part * unit for unit in units] for part in finer.as_integer_ratio()[::-1])
     padding = [(rim, size - n - rim) for n, size in zip(shape, sizes)]
     padded = np.pad(_fill(cutout.data, cutout.mask), padding, mode="symmetric")
-    spectrum = fft.rfft2(padded)
+    spectrum = _resized(fft.rfft2(padded, overwrite_x=True), new_sizes)
     del padded
-    fy, fx = fft.fftfreq(sizes[0], scale_y), fft.rfftfreq(sizes[1], scale_x)
-    spectrum *= low_pass(np.hypot(fy[:, None], fx[None, :]))
-    if factor > 1:
-        spectrum = _extend(spectrum, factor)
-    smooth = fft.irfft2(spectrum, s=[factor * n for n in sizes], overwrite_x=True)
-    smooth *= factor**2
-    smooth = smooth[
-        factor * rim : factor * (rim + shape[0]), factor * rim : factor * (rim + shape[1])
-    ]
-    return smooth, finer_wcs(cutout.wcs, factor)
+    fy, fx = np.fft.fftfreq(new_sizes[0])[:, None], np.fft.rfftfreq(new_sizes[1])[None, :]
+    factor = float(finer)
+    spectrum *= low_pass(np.hypot(fy * (factor / scale_y), fx * (factor / scale_x)))
+    spectrum *= factor**2 / _knots(fy)
+    spectrum /= _knots(fx)
+    coefficients = fft.irfft2(spectrum, s=new_sizes, overwrite_x=True)
+    edges = [(factor * (rim - 0.5), factor * (rim + n - 0.5)) for n in shape]
+    return _Splines(coefficients, finer_wcs(cutout.wcs, factor, first=-rim), edges)
 
 
-def _extend(spectrum, factor):
-    """Return a half-plane spectrum with zeros up to ``factor`` times its highest frequency."""
-    ny, nx = spectrum.shape
-    half = ny // 2
-    larger = np.zeros((factor * ny, factor * (nx - 1) + 1), dtype=spectrum.dtype)
-    larger[:half, :nx] = spectrum[:half]
-    larger[-half:, :nx] = spectrum[-half:]
-    return larger
+def _knots(frequency):
+    """Return what quintic splines make of waves, at the knots (cycles per knot)."""
+    # The values of the basis spline are 1, 26, 66, 26 and 1, divided by 120.
+    turn = 2.0 * np.pi * frequency
+    return (66.0 + 52.0 * np.cos(turn) + 2.0 * np.cos(2.0 * turn)) / 120.0
 
 
-def _regrid(smooth, smooth_wcs, cutout, grids, padded, oversample):
+def _sampling(frequency):
+    """Return how many times finer pixels should be, for a highest frequency per pixel."""
+    wanted = frequency / _HIGHEST
+    return next((ratio for ratio in _RATIOS if ratio >= wanted), Fraction(int(np.ceil(wanted))))
+
+
+def _resized(spectrum, shape):
+    """
+    Return the half-plane spectrum of an image with another number of pixels, even along both axes.
+
+    Frequencies that only one of the two can carry have to be empty.
+    """
+    half = min(spectrum.shape[0], shape[0]) // 2
+    columns = min(spectrum.shape[1], shape[1] // 2 + 1)
+    resized = np.zeros((shape[0], shape[1] // 2 + 1), dtype=spectrum.dtype)
+    resized[:half, :columns] = spectrum[:half, :columns]
+    resized[-half:, :columns] = spectrum[-half:, :columns]
+    return resized
+
+
+def _regrid(splines, cutout, grids, padded, oversample):
     """
     Return the smooth HST image on the fine grid, and where HST is known, in MUSE pixels.
 
     ``grids`` are the WCS of the fine grid and of that of the MUSE pixels, margins included.
     """
-    from reproject import reproject_interp
-
     fine_shape = tuple(oversample * n for n in padded)
-    image, _ = reproject_interp(
-        (smooth, smooth_wcs),
-        grids[0],
-        shape_out=fine_shape,
-        # Quintic splines: with cubic ones, images of the sources' high frequencies move stars by
-        # some 1e-5 arcsec.
-        order=5,
-        roundtrip_coords=False,
-    )
-    finite = np.isfinite(image)
-    image[~finite] = 0.0
-    blocks = finite.reshape(padded[0], oversample, padded[1], oversample)
+    image, inside = _interpolate(splines, grids[0], fine_shape)
+    blocks = inside.reshape(padded[0], oversample, padded[1], oversample)
     known = blocks.all(axis=(1, 3))
     if cutout.mask.any():
         # Grown by half a MUSE pixel in every direction, so that its value at the centre of a MUSE
         # pixel tells of all of that pixel.
+        from reproject import reproject_interp
+
         hst_scale = min(pixel_scales(cutout.wcs, cutout.data.shape))
         reach = int(np.ceil(0.5 * max(pixel_scales(grids[1], padded)) / hst_scale))
         mask = ndimage.maximum_filter(cutout.mask, size=2 * reach + 1)
@@ -284,6 +314,36 @@ def _regrid(smooth, smooth_wcs, cutout, grids, padded, oversample):
         )
         known &= np.nan_to_num(good) > 0.999
     return image, known
+
+
+def _interpolate(splines, grid, shape):
+    """
+    Return the splines at the pixels of a grid, and which of these lie on the image.
+
+    With cubic splines, images of the sources' high frequencies would move stars by some 1e-5
+    arcsec. The coefficients of quintic ones come from the transform that filtered the image, at no
+    cost; `reproject.reproject_interp` would take longer to find them than all the rest takes.
+    """
+    image = np.empty(shape)
+    inside = np.empty(shape, dtype=bool)
+    columns = np.arange(float(shape[1]))
+    for start in range(0, shape[0], _ROWS):
+        rows = slice(start, min(start + _ROWS, shape[0]))
+        y, x = np.broadcast_arrays(np.arange(float(rows.start), rows.stop)[:, None], columns)
+        x, y = pixel_to_pixel(grid, splines.wcs, x, y)
+        (bottom, top), (left, right) = splines.edges
+        # Comparisons with NaN, for the sky behind the tangent plane, are false.
+        inside[rows] = (y >= bottom) & (y <= top) & (x >= left) & (x <= right)
+        ndimage.map_coordinates(
+            splines.coefficients,
+            np.where(inside[rows], [y, x], 0.0),
+            image[rows],
+            order=5,
+            prefilter=False,
+            mode="grid-wrap",
+        )
+    image[~inside] = 0.0
+    return image, inside
 
 
 def _flux_factor(hst, muse, info):

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from .io.headers import card_text, card_value
+from ..io.headers import card_text, card_value
 
 __all__ = ["image_epoch", "moved"]
 

@@ -20,8 +20,8 @@ from astropy.table import QTable, Table
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyWarning
 
-from .ds9regions import UDF, Ds9Circle, Ds9Regions
-from .exceptions import InputFileError
+from ..ds9regions import UDF, Ds9Circle, Ds9Regions
+from ..exceptions import InputFileError
 
 __all__ = ["read_gaia", "read_stars"]
 
@@ -91,7 +91,7 @@ def read_stars(source):
     """
     label = _label(source)
     if isinstance(source, str) and source == UDF:
-        source = Path(__file__).parent / "data" / "regions" / "udf_stars.ecsv"
+        source = Path(__file__).parents[1] / "data" / "regions" / "udf_stars.ecsv"
     if not isinstance(source, str | os.PathLike):
         return _normalised(_as_table(source, label), label)
     raw = _content(source)

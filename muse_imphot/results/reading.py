@@ -1,38 +1,24 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-What a fit gives back: values with errors, the result of one exposure, and tables of results.
-
-Everything about results can be imported from here. The classes are in
-``muse_imphot.fitted_photometry``; this module makes results of failures and of files.
+Results of fits that failed, and results read back from files.
 """
 
 import dataclasses
 import math
 
-from .exceptions import InputFileError
-from .fitted_photometry import FittedImagePhotometry, FittedPhotometry, FittedStarPhotometry
-from .flags import FitFlags, flag_table
-from .result_files import read_document, write_results
-from .result_tables import ARCSEC, PARAMETERS, TEXT_COLUMNS, results_table
-from .sky_offsets import sky_offsets
-from .values import FitImages, FittedValue
+from ..exceptions import InputFileError
+from .files import read_document
+from .fitted import FittedImagePhotometry, FittedPhotometry, FittedStarPhotometry
+from .flags import FitFlags
+from .tables import ARCSEC, PARAMETERS, TEXT_COLUMNS, results_table
+from .values import FittedValue
 
 __all__ = [
-    "FitFlags",
-    "FitImages",
-    "FittedImagePhotometry",
-    "FittedPhotometry",
-    "FittedStarPhotometry",
-    "FittedValue",
     "failed_result",
-    "flag_table",
     "read_result",
     "read_result_list",
     "read_results",
     "results_from_table",
-    "results_table",
-    "sky_offsets",
-    "write_results",
 ]
 
 

@@ -14,11 +14,11 @@ from astropy import units as u
 from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.table import QTable
 
+from ..exceptions import UserError
 from . import summaries
-from .exceptions import UserError
+from .files import write_results
 from .flags import FitFlags
-from .result_files import write_results
-from .result_tables import PARAMETERS, TEXT_COLUMNS, results_table
+from .tables import PARAMETERS, TEXT_COLUMNS, results_table
 from .values import FitImages, FittedValue, same_fields
 
 __all__ = ["FittedImagePhotometry", "FittedPhotometry", "FittedStarPhotometry"]
@@ -330,7 +330,7 @@ class FittedPhotometry:
         UserError
             If there is no fit, or the size of the pixels is not known.
         """
-        from .psf_images import psf_image
+        from ..psf_images import psf_image
 
         if math.isnan(self.pixel_scale):
             raise UserError(
@@ -360,7 +360,7 @@ class FittedPhotometry:
         UserError
             If there is no fit, or a radius is negative.
         """
-        from .psf_images import encircled_energy
+        from ..psf_images import encircled_energy
 
         return encircled_energy(*self._profile(), radius, **self._shape())
 
@@ -401,7 +401,7 @@ class FittedStarPhotometry(FittedPhotometry):
     stars : `~astropy.table.QTable`, optional
         One row per star: position, fluxes and offsets with errors, what it was used for.
     stamps : dict, optional
-        ``"muse"`` and ``"hst"``: lists of `~muse_imphot.values.StarImages`, one per star, `None`
+        ``"muse"`` and ``"hst"``: lists of `~muse_imphot.results.StarImages`, one per star, `None`
         for a star that the image does not show. They are not written to files.
     """
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from .exceptions import InputFileError
-from .io import atomic_path
-from .result_json import from_json, to_json
-from .result_tables import FORMAT, check_columns, read_table, results_table, write_table
+from ..exceptions import InputFileError
+from ..io import atomic_path
+from .json_text import from_json, to_json
+from .tables import FORMAT, check_columns, read_table, results_table, write_table
 
 __all__ = ["read_document", "write_results"]
 

@@ -11,14 +11,14 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
-from .ds9regions import star_circle
-from .exceptions import GeometryError, UserError
-from .io import pixel_scale
-from .star_detection import detect_stars
-from .star_motions import image_epoch, moved
-from .star_tables import read_gaia, read_stars
+from ..ds9regions import star_circle
+from ..exceptions import GeometryError, UserError
+from ..io import pixel_scale
+from .detection import detect_stars
+from .motions import image_epoch, moved
+from .tables import read_gaia, read_stars
 
-__all__ = ["detect_stars", "image_epoch", "prepare_stars", "read_gaia", "read_stars"]
+__all__ = ["prepare_stars"]
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from . import __version__
-from .exceptions import InputFileError
+from .. import __version__
+from ..exceptions import InputFileError
+from ..io import atomic_path
 from .flags import FitFlags
-from .io import atomic_path
 
 __all__ = [
     "COLUMNS",

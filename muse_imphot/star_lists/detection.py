@@ -12,9 +12,9 @@ import numpy as np
 from astropy.table import QTable
 from scipy import ndimage
 
-from .exceptions import UserError
-from .io import pixel_scale
-from .template import find_stars
+from ..exceptions import UserError
+from ..io import pixel_scale
+from ..template import find_stars
 
 __all__ = ["detect_stars"]
 

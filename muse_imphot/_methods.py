@@ -1,0 +1,114 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The ways to fit: the whole image, stars, or both; and their options, sorted out.
+"""
+
+import inspect
+
+from .exceptions import UserError
+
+__all__ = ["IMAGE", "METHODS", "STARS", "accepted", "check_stars", "fit_stars", "parse_method"]
+
+# Names of the methods in the table of results.
+IMAGE, STARS = "image", "stars"
+
+# What the user calls them -> what is done.
+METHODS = {"image": (IMAGE,), "star": (STARS,), "stars": (STARS,), "both": (IMAGE, STARS)}
+
+
+def parse_method(method):
+    """
+    Return the methods that a word stands for.
+
+    Parameters
+    ----------
+    method : {"image", "star", "both"}
+        The word.
+
+    Returns
+    -------
+    tuple of str
+        ``"image"``, ``"stars"`` or both: what the column ``method`` of the results says.
+
+    Raises
+    ------
+    UserError
+        If there is no such method.
+    """
+    if method not in METHODS:
+        raise UserError(f"method: found {method!r}; choose image, star or both")
+    return METHODS[method]
+
+
+def check_stars(methods, *, stars=None, star=None, gaia=None):
+    """
+    Refuse stars without a fit of them, and a fit of stars without any, before the work.
+
+    Parameters
+    ----------
+    methods : tuple of str
+        What `parse_method` returns.
+    stars, star, gaia : optional
+        The stars, as for `~muse_imphot.fit_star_photometry`.
+
+    Raises
+    ------
+    UserError
+        If they contradict each other.
+    """
+    given = [name for name, value in (("stars", stars), ("gaia", gaia)) if value is not None]
+    if STARS not in methods and given:
+        raise UserError(
+            f"{' and '.join(given)}: given, but the method is image; choose method star or both"
+        )
+    if STARS in methods and not given and star is None:
+        raise UserError(
+            "method: stars are to be fitted, but none is given; pass stars (a list, or 'detect'), "
+            "or star (right ascension, declination, radius)"
+        )
+
+
+def accepted(function, options):
+    """
+    Return those options that are arguments of a function.
+
+    Parameters
+    ----------
+    function : callable
+        The function.
+    options : dict
+        Options by name.
+
+    Returns
+    -------
+    dict
+    """
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in known}
+
+
+def fit_stars(hst, image, methods, **options):
+    """
+    Fit stars; what only the fit of an image understands is left aside.
+
+    Parameters
+    ----------
+    hst, image
+        As for `~muse_imphot.fit_star_photometry`.
+    methods : tuple of str
+        All methods by which this image is fitted.
+    **options
+        Options of both kinds of fit.
+
+    Returns
+    -------
+    `~muse_imphot.FittedStarPhotometry`
+    """
+    from .star_photometry import fit_star_photometry
+
+    if options.get("stars") is not None:
+        options.pop("star", None)  # that one chooses pixels of the image then
+    if IMAGE in methods:
+        # These are for the fit of the image; the fit of stars finds them out for itself.
+        options = {k: v for k, v in options.items() if k not in ("hst_fwhm", "hst_beta")}
+    return fit_star_photometry(hst, image, **accepted(fit_star_photometry, options))
