@@ -33,7 +33,10 @@ _PUBLIC = {
     "fit_image_and_star_photometry": "star_photometry",
     "fit_image_photometry": "photometry",
     "fit_star_photometry": "star_photometry",
+    "image_grids_aligned": "hst_grids",
     "read_result": "results",
+    "regrid_hst_like_muse": "hst_grids",
+    "rescale_hst_like_muse": "hst_grids",
     "run": "pipeline",
 }
 _MODULES = ("ds9regions", "models")

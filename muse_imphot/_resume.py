@@ -17,7 +17,11 @@ import numpy as np
 from .exceptions import UserError
 from .results import read_result_list, read_results
 
-__all__ = ["earlier_results", "fingerprint", "stamp"]
+__all__ = ["checksum", "earlier_results", "fingerprint", "stamp"]
+
+# Files of up to so many bytes are read as a whole for their checksum.
+_MEGABYTE = 2**20
+_WHOLE = 200 * _MEGABYTE
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,39 @@ def stamp(source):
     except (OSError, ValueError):
         return ""
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+
+
+def checksum(source):
+    """
+    Return the SHA-256 checksum of a file, so that it can be told from others later.
+
+    Parameters
+    ----------
+    source : object
+        A path, or anything else.
+
+    Returns
+    -------
+    str
+        Of files of more than 200 MB, it is that of the first and the last megabyte, and says so.
+        Nothing for what is no file.
+    """
+    size = stamp(source).partition(" ")[0]
+    if not size:
+        return ""
+    whole = int(size) <= _WHOLE
+    digest = hashlib.sha256()
+    try:
+        with open(source, "rb") as file:
+            for block in iter(lambda: file.read(_MEGABYTE), b""):
+                digest.update(block)
+                if not whole:
+                    file.seek(-_MEGABYTE, os.SEEK_END)
+                    digest.update(file.read())
+                    break
+    except OSError:
+        return ""
+    return f"sha256 {digest.hexdigest()}{'' if whole else ' (first and last megabyte)'}"
 
 
 def fingerprint(task):

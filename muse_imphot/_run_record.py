@@ -93,7 +93,8 @@ class RunRecord:
         self.figures = figures
         self.results = []
         self._earlier = dict(earlier or {})
-        self._next = time.monotonic() + _SAVE_EVERY
+        self._start = time.monotonic()
+        self._next = self._start + _SAVE_EVERY
 
     def add(self, results):
         """Add the results of an exposure."""
@@ -118,6 +119,7 @@ class RunRecord:
 
     def finish(self, skipped=()):
         """Write what needs all results, and sum up."""
+        self.provenance["elapsed"] = f"{time.monotonic() - self._start:.1f} s"
         self.save()
         psf = _fit_psf(self.results, self.orders)
         summary = _finish(self.paths, self.results, psf, self.provenance, self.figures, _TITLE)

@@ -27,7 +27,7 @@ from .template import (
     read_template,
 )
 from .template.geometry import grid_wcs, pixel_area, pixel_scales
-from .template.regrid import _flux_factor
+from .template.regrid import flux_factor
 from .template_source import refuse_both
 
 __all__ = ["HstStars", "hst_stars", "muse_field"]
@@ -147,7 +147,7 @@ def hst_stars(hst, muse, *, psf=None, fwhm=None, beta=None, unit=None, filter_in
     info = filter_info or HstFilterInfo(image)
     scales = pixel_scales(image.wcs, image.shape)
     profile, start, free, words = _psf_of_image(psf, held, image, scales)
-    factor = _flux_factor(image, muse, info)
+    factor = flux_factor(image, muse, info)
     return HstStars(
         field=StarField(image.data, ~image.mask, scales, gain=_gain(image, info)),
         wcs=image.wcs,

@@ -8,6 +8,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from .fitting.stars_mean import Quantity, deviant, mean_weights
+from .io.headers import observation_meta
 from .models.pixel import optical_fwhm
 from .results import FittedStarPhotometry, FittedValue, sky_offsets
 from .results.flags import FitFlags
@@ -99,7 +100,8 @@ def collect(pair, muse, source, name):
             "hst": _stamps(pair.hst, source.field.data, len(pair.table),
                            float(np.mean(source.field.pixel_scale))),
         },
-        meta={
+        meta=observation_meta(muse.meta)
+        | {
             "convergence": fit.info.message,
             "hst_psf": source.psf_words,
             "noise_variance_ratio": float(fit.variance_ratio),

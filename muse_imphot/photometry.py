@@ -11,13 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from scipy import ndimage
 
 from ._numbers import read_number
 from .exceptions import FitQualityWarning, UserError
 from .fitting import FitOptions, fit_image
 from .fitting.gates import SCORE_LIMIT, SERIOUS, judge, refuse_chance
 from .io import read_muse_image, source_name
+from .io.headers import observation_meta
 from .masks import MaskMaker, faint_pixels
 from .models import EXTRA_TERMS
 from .models.pixel import optical_fwhm
@@ -185,10 +185,12 @@ def fit_image_photometry(
         measure_noise=correct_template_noise, hst_psf=hst_psf, hst_fwhm=hst_fwhm,
         hst_beta=hst_beta,
     )  # fmt: skip
-    masks = {"regions": regions, "star": star, "segment": segment}
-    fit, template = _fit(source, muse, masks, extramask, options)
+    masks = _Masks(muse, regions=regions, star=star, extramask=extramask, segment=segment)
+    fit, template = _fit(source, muse, masks, options)
     result = _result(fit, muse, template, name)
     result.meta["hst_psf"] = source.psf_words
+    if masks.words:
+        result.meta["masked"] = masks.words
     _warn(result)
     products.write(result, muse)
     return result
@@ -229,11 +231,11 @@ def _say_needless(**options):
             log.info("%s has no effect: the fit does without it", name)
 
 
-def _fit(source, muse, masks, extramask, options):
+def _fit(source, muse, masks, options):
     """Fit, with a template that suits the solution; return the fit and the template."""
     template = source.make()
-    exclude = _exclusion(muse, template, **masks)
-    good = ~muse.mask & ~_extra_mask(muse, extramask)
+    exclude = masks.exclusion(template)
+    good = ~muse.mask & ~masks.extra
     sigma = None if muse.uncertainty is None else np.sqrt(muse.uncertainty.array)
     fit = fit_image(template, muse.data, sigma, good, exclude=exclude, options=options)
     for _ in range(_MAX_REFINEMENTS):
@@ -248,37 +250,55 @@ def _fit(source, muse, masks, extramask, options):
     return fit, template
 
 
-def _extra_mask(muse, extramask):
-    """Return the pixels that a mask on the grid of the image leaves out, whatever the offset."""
-    mask = MaskMaker(muse.data.shape, muse.wcs, extramask=extramask).at()
-    for line in mask.describe():
-        log.info("left out: %s", line)
-    return mask.excluded
-
-
-def _exclusion(muse, template, *, regions, star, segment):
+class _Masks:
     """
-    Return the function that says which pixels to leave out at an offset; None if none are.
+    What the user leaves out of a fit.
 
-    Masks given on the sky belong to the HST image, whose coordinates are trusted, and move with the
-    offset; regions given in pixels stay.
+    Parameters
+    ----------
+    muse : `~astropy.nddata.CCDData`
+        The MUSE image.
+    regions, star, extramask, segment
+        As for `fit_image_photometry`.
+
+    Attributes
+    ----------
+    extra : 2D bool `~numpy.ndarray`
+        Pixels that are left out whatever the offset.
+    words : list of str
+        What is left out, and why.
     """
-    maker = MaskMaker(muse.data.shape, muse.wcs, regions=regions, star=star, header=muse.meta)
-    first = maker.at()
-    for line in first.describe():
-        log.info("left out: %s", line)
-    if not first.reasons and not segment:
-        return None
-    faint = faint_pixels(template.on_muse_grid().data) if segment else None
 
-    def exclude(shift):
-        dy, dx = shift
-        excluded = maker.at((dx, dy)).excluded
-        if faint is None:
-            return excluded
-        return excluded | ndimage.shift(faint, (round(dy), round(dx)), order=0)
+    def __init__(self, muse, *, regions, star, extramask, segment):
+        self._muse, self._segment = muse, segment
+        self._given = {"regions": regions, "star": star, "header": muse.meta}
+        extra = MaskMaker(muse.data.shape, muse.wcs, extramask=extramask).at()
+        self.extra, self.words = extra.excluded, []
+        self._note(extra)
 
-    return exclude
+    def _note(self, mask):
+        for line in mask.describe():
+            log.info("left out: %s", line)
+            self.words.append(line)
+
+    def exclusion(self, template):
+        """
+        Return the function that says which pixels to leave out at an offset; None if none are.
+
+        Masks given on the sky belong to the HST image, whose coordinates are trusted, and move with
+        the offset, as does what is faint in the HST image; regions given in pixels stay.
+        """
+        faint = None
+        if self._segment:
+            image = template.on_muse_grid()
+            faint = faint_pixels(image.data, image.mask)
+        muse = self._muse
+        maker = MaskMaker(muse.data.shape, muse.wcs, faint=faint, **self._given)
+        first = maker.at()
+        self._note(first)
+        if not first.reasons:
+            return None
+        return lambda shift: maker.at(shift[::-1]).excluded
 
 
 def _result(fit, muse, template, name):
@@ -313,7 +333,7 @@ def _result(fit, muse, template, name):
         pivot=float(muse.meta.get("IMPPIV", template.pivot)),
         extra={key: value for key, value in extra.items() if key in fit.free},
         outliers=_outliers_on_sky(fit.outliers, muse.wcs),
-        meta=_provenance(fit, template),
+        meta=observation_meta(muse.meta) | _provenance(fit, template),
         images=_images(fit, muse, template),
     )
 
@@ -405,6 +425,8 @@ def _provenance(fit, template):
     if fit.bootstrap_covariance is not None:
         stdev = np.sqrt(np.diag(fit.bootstrap_covariance))
         meta["bootstrap"] = dict(zip(fit.free, map(float, stdev)))
+    if fit.agreement is not None:
+        meta["sources"] = dataclasses.asdict(fit.agreement)
     if fit.guess is not None:
         meta["start_correlation"] = fit.guess.correlation
         meta["start_significance"] = fit.guess.significance

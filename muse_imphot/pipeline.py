@@ -12,16 +12,19 @@ import importlib.util
 import inspect
 import logging
 import os
+import platform
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from . import __version__
 from ._exposure import ExposureTask, HstImage, OutputPaths, label_of, measure_psf, process_exposure
 from ._methods import check_stars, parse_method
 from ._outputs import check_outputs, make_folder, sole_writer, unique_inputs
-from ._resume import earlier_results, fingerprint, stamp
+from ._resume import checksum, earlier_results, fingerprint, stamp
 from ._run_record import RunRecord, RunSummary, remake_report
 from .bandpass import HstFilterInfo, load_bandpass
 from .batch import iterate, worker_count
@@ -341,6 +344,8 @@ def _provenance(tasks, hst):
     first = tasks[0]
     return {
         "muse_imphot": __version__,
+        "versions": _versions(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "muse": {task.name: label_of(task.source) for task in tasks},
         "hst": {image.filter: label_of(image.source) for image in hst},
         "curves": {image.filter: str(image.curve) for image in hst},
@@ -349,8 +354,18 @@ def _provenance(tasks, hst):
         "wideband": dict(first.wideband),
         "fit": {key: str(value) for key, value in first.fit.items()},
         "files": {task.name: stamp(task.source) for task in tasks},
+        "checksums": {
+            label_of(source): checksum(source)
+            for source in [*(task.source for task in tasks), *(image.source for image in hst)]
+        },
         "fingerprints": {task.name: fingerprint(task) for task in tasks},
     }
+
+
+def _versions():
+    """Return the versions of what numbers depend on."""
+    packages = {name: version(name) for name in ("numpy", "scipy", "astropy")}
+    return {"python": platform.python_version(), **packages}
 
 
 def _with_measured_psf(tasks, earlier):

@@ -32,6 +32,7 @@ from .template import (
     measure_hst_psf,
     read_hst_psf,
     read_template,
+    regridded_template,
 )
 from .template.geometry import grid_wcs
 
@@ -163,6 +164,11 @@ class TemplateSource:
         if self._template is None:
             around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
             self._image = read_hst_image(hst, around=around, unit=hst_unit)
+            self._template = regridded_template(
+                self._image, muse, filter_info=filter_info, max_offset=max_offset
+            )
+            if self._template is not None:
+                self._image = None
         psf, origin = self._find_psf(hst, hst_psf, *moffat)
         self._psf = psf
         self.psf_words = f"{'image' if isinstance(psf, ImagePSF) else 'Moffat'}, {origin}"

@@ -78,7 +78,7 @@ def judge(fit):
         FitFlags.STRUCTURED_RESIDUAL: _residual_is_structured(fit.noise),
         FitFlags.OUTLIERS_MASKED: bool(fit.outliers),
         FitFlags.MISSING_TERM: any(abs(s.significance) > SCORE_LIMIT for s in fit.scores),
-        FitFlags.TEMPLATE_NOISE: fit.template_variance > _LARGE_TEMPLATE_NOISE,
+        FitFlags.TEMPLATE_NOISE: fit.biased or fit.template_variance > _LARGE_TEMPLATE_NOISE,
     }
     flags = FitFlags(0)
     for flag, raised in rules.items():

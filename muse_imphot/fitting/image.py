@@ -136,6 +136,8 @@ class ImageFit:
         noise, so that there was no need to count.
     template_variance : float
         Variance that the noise of the template adds to a pixel, relative to that of the residual.
+    biased : bool
+        Whether the bias that the noise of the template causes could not be taken out.
     """
 
     values: dict
@@ -153,6 +155,7 @@ class ImageFit:
     outliers: list = field(default_factory=list)
     scores: list = field(default_factory=list)
     template_variance: float = 0.0
+    biased: bool = False
     bootstrap_covariance: np.ndarray = None
     agreement: Agreement = None
 
@@ -418,6 +421,7 @@ class _Run:
             outliers=self.outliers,
             scores=scores,
             template_variance=self._template_variance(noise),
+            biased=self.template.noise is not None and self.fitter.correction is None,
             bootstrap_covariance=self._bootstrap(residual),
             agreement=self._compare_sources(noise, core_variance),
         )

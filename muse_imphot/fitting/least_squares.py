@@ -12,7 +12,7 @@ __all__ = ["FitInfo", "NormalEquationsFitter"]
 
 # Where the noise of the template imitates all of what determines some combination of parameters but
 # this part, the correction for it cannot be trusted.
-_LEAST_LEFT = 0.05
+_LEAST_LEFT = 0.01
 
 # The normal equations are summed over so many pixels at a time: few enough for the cache.
 _BLOCK = 16384
@@ -46,6 +46,8 @@ class FitInfo:
         Names of the parameters that ended at a bound.
     correction : 1D `~numpy.ndarray` or None
         How far the correction of the objective, if there is one, moved the free parameters.
+    pull : 1D `~numpy.ndarray` or None
+        What it adds to the gradient of the objective.
     derivatives : `~numpy.ndarray`
         Derivatives of the model in the free parameters at the solution, (n_free, n_pixels).
     """
@@ -60,6 +62,7 @@ class FitInfo:
     param_cov: np.ndarray = None
     at_bound: tuple = ()
     correction: np.ndarray = None
+    pull: np.ndarray = None
     derivatives: np.ndarray = field(default=None, repr=False)
 
     # astropy's fitters offer their information as a mapping; scripts read it that way.
@@ -200,6 +203,7 @@ class _Point:
     derivatives: np.ndarray
     objective: float = np.nan
     pull: np.ndarray = None
+    uncorrected: np.ndarray = None
 
 
 class _Problem:
@@ -284,6 +288,7 @@ class _Problem:
         point.objective -= scale**2 * noise[amplitude, amplitude]
         point.pull = scale * noise[amplitude, self.indices]
         point.gradient = point.gradient + point.pull
+        point.uncorrected = point.normal
         corrected = point.normal - noise[np.ix_(self.indices, self.indices)]
         # Where the template, at the resolution of the trial, is little but noise, the corrected
         # objective has no minimum; the steps keep out of there.
@@ -324,7 +329,9 @@ class _Problem:
         info.chi2 = point.chi2
         info.normal_matrix = point.normal
         if point.pull is not None:
-            info.correction = _solve_symmetric(point.normal, point.pull)
+            info.pull = point.pull
+            # The way back to the minimum of the objective that is not corrected, to first order.
+            info.correction = _solve_symmetric(point.uncorrected, point.pull)
         info.derivatives = point.derivatives
         low, high = self.bounds
         near = 1e-9 * np.maximum(np.abs(point.values), 1.0)

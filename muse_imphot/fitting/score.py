@@ -86,10 +86,10 @@ def score_tests(model, setup, info, residual, covariance, names):
     residual = (residual.ravel() * weights).astype(own.dtype)
     curvatures = np.einsum("ki,ki->k", own, own)
     gradients = own @ residual
-    if info.correction is not None:
+    if info.pull is not None:
         # At the solution the residual is not at right angles to the derivatives, but to them and
         # to what was subtracted for the noise of the template together.
-        gradients -= mixed @ info.correction
+        gradients -= imitated @ info.pull
     sizes = sum(np.square(free[:, part] * weights[part]).sum(axis=1) for part in blocks)
     excess = _noise_excess(info, sizes, covariance)
     found = []

@@ -132,6 +132,7 @@ def guess_offset(image, good, template, known, *, max_shift):
     # Shifts beyond those wanted tell what chance does.
     reach = min((t - i) // 2 for t, i in zip(template.shape, image.shape))
     coefficient = correlate_masked(image, good, template, known, reach)
+    max_shift = min(max_shift, reach)
     wanted = np.full(coefficient.shape, np.nan)
     inner = slice(reach - max_shift, reach + max_shift + 1)
     wanted[inner, inner] = coefficient[inner, inner]

@@ -7,6 +7,7 @@ of the image, which opens every message: the path of the file, or "the MUSE imag
 """
 
 import copy
+import math
 import re
 import unicodedata
 import warnings
@@ -25,6 +26,7 @@ __all__ = [
     "is_wcs_card",
     "merged_header",
     "muse_flux_unit",
+    "observation_meta",
     "parse_unit",
     "sanitize_card",
     "without_wcs",
@@ -74,6 +76,25 @@ def card_value(header, key, default=None):
     except (fits.VerifyError, ValueError):
         return default
     return default if isinstance(value, fits.card.Undefined) else value
+
+
+def observation_meta(header):
+    """
+    When an image was taken, as it goes into the provenance of a result.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header` or dict
+        The cards.
+
+    Returns
+    -------
+    meta : dict
+        ``"mjd"``, the modified Julian date of the start, if ``MJD-OBS`` tells it.
+    """
+    value = card_value(header, "MJD-OBS")
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"mjd": float(value)} if known and math.isfinite(value) else {}
 
 
 def card_text(header, key):

@@ -67,7 +67,8 @@ class FitFlags(enum.IntFlag):
     )
     TEMPLATE_NOISE = (
         1 << 11,
-        "the noise of the HST image is as important as that of the MUSE image",
+        "the noise of the HST image is as important as that of the MUSE image, or its bias could "
+        "not be taken out",
     )
     NO_HST = (
         1 << 12,

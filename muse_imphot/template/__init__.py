@@ -5,7 +5,8 @@ from .core import Template
 from .files import is_template_file, read_template, write_template
 from .geometry import Turn, same_grid
 from .noise import TemplateNoise, measure_template_noise
-from .psf import HstPSF, LowPass
+from .on_grid import regridded_template
+from .psf import BlackmanWindow, HstPSF, LowPass
 from .psf_image import ImagePSF, frame_matrix
 from .psf_reading import read_hst_psf
 from .psf_star_finding import find_stars
@@ -13,6 +14,7 @@ from .psf_stars import measure_hst_psf
 from .regrid import make_template
 
 __all__ = [
+    "BlackmanWindow",
     "HstPSF",
     "ImagePSF",
     "LowPass",
@@ -27,6 +29,7 @@ __all__ = [
     "measure_template_noise",
     "read_hst_psf",
     "read_template",
+    "regridded_template",
     "same_grid",
     "write_template",
 ]

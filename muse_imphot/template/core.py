@@ -124,6 +124,11 @@ class Template:
         noise = None if self.noise is None else self.noise.scaled(factor)
         return replace(self, image=self.image * factor, noise=noise, unit=muse.unit)
 
+    @property
+    def grid_window(self):
+        """The window of `on_muse_grid`, which ends at the Nyquist frequency of the pixels."""
+        return LowPass(0.0, 0.5 / max(self.pixel_scale))
+
     def response(self, fy, fx):
         """
         What the sky in ``image`` has been through: the HST PSF and the low-pass filter.
@@ -247,7 +252,7 @@ class Template:
             fit does not use this image but the finer one.
         """
         everything = tuple(slice(0, n) for n in self.shape)
-        window = LowPass(0.0, 0.5 / max(self.pixel_scale))
+        window = self.grid_window
 
         def ratio(fy, fx):
             frequency = np.hypot(fy, fx)

@@ -11,18 +11,18 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-from ..exceptions import GeometryError, InputFileError
+from ..exceptions import GeometryError, HeaderError, InputFileError
 from ..io import atomic_path, celestial_wcs, muse_hdus, open_fits, sanitize_card
 from ..io.headers import merged_header
 from .core import Template
-from .geometry import same_pixels
 from .noise import TemplateNoise
-from .psf import HstPSF, LowPass
+from .psf import BlackmanWindow, HstPSF, LowPass
 from .psf_image import ImagePSF
 
 __all__ = ["is_template_file", "read_template", "write_template"]
 
 _FINE, _KNOWN, _NOISE, _PSF = "TEMPLATE", "KNOWN", "NOISE", "HSTPSF"
+_WINDOWS = {LowPass: "COSINE", BlackmanWindow: "BLACKMAN"}
 
 
 def write_template(template, path, *, overwrite=False):
@@ -105,36 +105,35 @@ def read_template(path, muse):
         noise = _read_noise(hdul)
         psf = _read_psf(hdul, path)
     try:
-        _check_grid(path, known.shape, header["IMPMARG"], grid, muse)
-        unit_factor = u.Unit(header["BUNIT"], format="fits").to(muse.unit)
-        return Template(
-            image=image * unit_factor,
+        unit = u.Unit(header["BUNIT"], format="fits")
+        template = Template(
+            image=image,
             known=known,
             margin=header["IMPMARG"],
             oversample=header["IMPOVER"],
             pixel_scale=(header["IMPSCLY"], header["IMPSCLX"]),
-            unit=muse.unit,
-            wcs=muse.wcs,
-            low_pass=LowPass(header["IMPPASS"], header["IMPSTOP"]),
+            unit=unit,
+            wcs=grid,
+            low_pass=_read_window(header),
             psf=psf or HstPSF(header["IMPFWHM"], header["IMPBETA"]),
             filter_name=header["IMPFILT"],
             pivot=header.get("IMPPIV", np.nan),
-            noise=None if noise is None else noise.scaled(unit_factor),
+            noise=noise,
             header=observation,
         )
     except KeyError as exc:
         raise InputFileError(path, f"the {_FINE} extension lacks a keyword: {exc}") from exc
+    try:
+        return template.for_image(muse)
+    except (GeometryError, HeaderError) as exc:
+        raise type(exc)(f"{path}: {exc}") from exc
 
 
-def _check_grid(path, padded, margin, wcs, muse):
-    """Raise GeometryError unless a template belongs to the grid of a MUSE image."""
-    shape = tuple(n - 2 * margin for n in padded)
-    if shape != muse.data.shape or not same_pixels(wcs, muse.wcs, shape):
-        raise GeometryError(
-            f"{path}: this template was made for another grid ({shape[0]} x {shape[1]} pixels) "
-            f"than that of the MUSE image ({muse.data.shape[0]} x {muse.data.shape[1]}); regrid "
-            "the HST image for this one (muse-imphot regrid), or give the HST image itself"
-        )
+def _read_window(header):
+    """Return the low-pass filter of a template."""
+    if header.get("IMPWIN") == _WINDOWS[BlackmanWindow]:
+        return BlackmanWindow(header["IMPSTOP"])
+    return LowPass(header["IMPPASS"], header["IMPSTOP"])
 
 
 def _noise_table(noise):
@@ -203,6 +202,7 @@ def _cards(template):
         ("IMPSCLX", template.pixel_scale[1], "[arcsec] MUSE pixel along x"),
         ("IMPPASS", template.low_pass.start, "[arcsec-1] end of the full response"),
         ("IMPSTOP", template.low_pass.stop, "[arcsec-1] end of any response"),
+        ("IMPWIN", _WINDOWS[type(template.low_pass)], "window between these"),
         ("IMPFWHM", template.psf.fwhm, "[arcsec] FWHM of the HST PSF"),
         ("IMPBETA", template.psf.beta, "Moffat exponent of the HST PSF"),
     ]

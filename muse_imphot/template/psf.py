@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline
 from ..exceptions import UserError
 from ..models import moffat_transform
 
-__all__ = ["HstPSF", "LowPass", "closest_moffat"]
+__all__ = ["BlackmanWindow", "HstPSF", "LowPass", "closest_moffat"]
 
 # Frequencies at which the transform of a Moffat is computed, and those between which it is linear.
 _N_NODES, _N_TABLE = 600, 16384
@@ -136,6 +136,24 @@ class LowPass:
         """Return the response at radial frequencies (cycles/arcsec)."""
         ramp = np.clip((frequency - self.start) / (self.stop - self.start), 0.0, 1.0)
         return 0.5 * (1.0 + np.cos(np.pi * ramp))
+
+
+@dataclass(frozen=True)
+class BlackmanWindow:
+    """
+    A radial Blackman window that is 0 from ``stop`` (cycles/arcsec).
+
+    With its end at the Nyquist frequency of the MUSE pixels, it is the filter of MPDAF's
+    ``align_with_image``, hence of the images that imphot regridded.
+    """
+
+    stop: float
+    start: float = 0.0
+
+    def __call__(self, frequency):
+        """Return the response at radial frequencies (cycles/arcsec)."""
+        turn = np.pi * np.minimum(np.abs(frequency) / self.stop, 1.0)
+        return np.maximum(0.42 + 0.5 * np.cos(turn) + 0.08 * np.cos(2.0 * turn), 0.0)
 
 
 def closest_moffat(frequency, transform):

@@ -35,7 +35,13 @@ from .geometry import (
 from .noise import measure_template_noise
 from .psf import HstPSF, LowPass
 
-__all__ = ["make_template"]
+__all__ = [
+    "fill_masked",
+    "flux_factor",
+    "make_template",
+    "observation_cards",
+    "resized_spectrum",
+]
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +129,7 @@ def make_template(
         grid_wcs(muse.wcs, muse.data.shape, n_margin, q, turn) for q in (oversample, 1)
     ]
     image, known = _regrid(splines, cutout, grids, padded, oversample)
-    factor = _flux_factor(cutout, muse, info)
+    factor = flux_factor(cutout, muse, info)
     image *= factor
     if not known.any():
         raise overlap_error(hst, muse)
@@ -145,14 +151,14 @@ def make_template(
         pivot=info.photplam,
         noise=noise,
         turn=turn or Turn(),
-        header=_observation(hst.meta),
+        header=observation_cards(hst.meta),
     )
     covered = 100.0 * template.overlap
     log.info("template %s: HST covers %.1f %% of the image", info.filter_name, covered)
     return template
 
 
-def _observation(header):
+def observation_cards(header):
     """Return the cards of the HST header that say what was observed, and how."""
     kept = fits.Header()
     kept["TELESCOP"] = "HST"
@@ -200,7 +206,7 @@ def _choose_filter(muse_scale, hst_wcs, hst_shape, oversample):
     return LowPass(min(_PASS * stretch * nyquist, 0.8 * stop), stop)
 
 
-def _fill(data, mask):
+def fill_masked(data, mask):
     """Return the data with the masked pixels replaced by what is around them."""
     if not mask.any():
         return data
@@ -247,8 +253,8 @@ def _low_pass(cutout, low_pass):
     ]
     sizes, new_sizes = ([part * unit for unit in units] for part in finer.as_integer_ratio()[::-1])
     padding = [(rim, size - n - rim) for n, size in zip(shape, sizes)]
-    padded = np.pad(_fill(cutout.data, cutout.mask), padding, mode="symmetric")
-    spectrum = _resized(fft.rfft2(padded, overwrite_x=True), new_sizes)
+    padded = np.pad(fill_masked(cutout.data, cutout.mask), padding, mode="symmetric")
+    spectrum = resized_spectrum(fft.rfft2(padded, overwrite_x=True), new_sizes)
     del padded
     fy, fx = np.fft.fftfreq(new_sizes[0])[:, None], np.fft.rfftfreq(new_sizes[1])[None, :]
     factor = float(finer)
@@ -273,7 +279,7 @@ def _sampling(frequency):
     return next((ratio for ratio in _RATIOS if ratio >= wanted), Fraction(int(np.ceil(wanted))))
 
 
-def _resized(spectrum, shape):
+def resized_spectrum(spectrum, shape):
     """
     Return the half-plane spectrum of an image with another number of pixels, even along both axes.
 
@@ -346,7 +352,7 @@ def _interpolate(splines, grid, shape):
     return image, inside
 
 
-def _flux_factor(hst, muse, info):
+def flux_factor(hst, muse, info):
     """Return the factor from HST values per HST pixel to MUSE values per MUSE pixel."""
     centre = image_centre(muse)
     x, y = (float(v) for v in muse.wcs.world_to_pixel(centre))
