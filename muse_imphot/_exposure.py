@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 # in the field first, and further out only if it holds too few.
 _STARS_WITHIN = (22.0, 60.0)
 
+# The further figures of the fit of an image: functions of `muse_imphot.plots`, and what the names
+# of their files end in. That of the covariance needs no images: the report draws it from results.
+DETAILS = {"plot_radial": "radial", "plot_fourier": "fourier", "plot_residuals": "residuals"}
+
 
 @dataclasses.dataclass(frozen=True)
 class HstImage:
@@ -107,16 +111,22 @@ class OutputPaths:
         kind = "star_fit" if method == STARS else "image_fit"
         return self.folder / "figures" / f"{name}_{safe_name(filter)}_{kind}.png"
 
+    def detail(self, name, filter, kind):
+        """Return one of the further figures of a fit of an image, which are in `DETAILS`."""
+        return self.folder / "figures" / f"{name}_{safe_name(filter)}_{kind}.png"
+
     def psf_figure(self, name):
         """Return the figure of the PSF of an exposure against wavelength."""
         return self.folder / "figures" / f"{name}_psf.png"
 
-    def all(self, names, filters, *, figures=True, methods=(IMAGE,)):
+    def all(self, names, filters, *, figures=True, details=False, methods=(IMAGE,)):
         """Return every file that exposures and filters may lead to."""
         pairs = [(name, filter) for name in names for filter in filters]
         files = [kind(*pair) for pair in pairs for kind in (self.image, self.template)]
         if figures:
             files += [self.figure(*pair, method) for pair in pairs for method in methods]
+            kinds = DETAILS.values() if details else ()
+            files += [self.detail(*pair, kind) for pair in pairs for kind in kinds]
             exposures = [*names, *(exposure_of(*pair) for pair in pairs)]
             files += [self.psf_figure(name) for name in dict.fromkeys(exposures)]
         return [self.results, self.psf, self.report, *files]
@@ -146,6 +156,8 @@ class ExposureTask:
         ``"image"``, ``"stars"`` or both.
     stars : dict, optional
         The stars: ``stars`` and ``gaia`` of `~muse_imphot.fit_star_photometry`.
+    details : bool, optional
+        Whether to draw the figures of `DETAILS`, too.
     """
 
     source: object
@@ -157,6 +169,7 @@ class ExposureTask:
     fit: dict
     methods: tuple = (IMAGE,)
     stars: dict = dataclasses.field(default_factory=dict)
+    details: bool = False
 
 
 def exposure_of(name, filter):
@@ -294,6 +307,9 @@ def _fit_image(task, hst, image):
         result.meta["hst_psf"] = "image, from the stars of the HST image"
     if task.figures:
         draw("plot_image_fit", task.paths.figure(task.name, hst.filter), result)
+    if task.details:
+        for function, kind in DETAILS.items():
+            draw(function, task.paths.detail(task.name, hst.filter, kind), result)
     result.images = None  # they are large, and in the figure
     return result
 

@@ -10,7 +10,7 @@ import logging
 import time
 from pathlib import Path
 
-from ._exposure import OutputPaths, draw
+from ._exposure import DETAILS, OutputPaths, draw
 from .exceptions import InputFileError, UserError
 from .psf_wavelength import fit_psf_wavelength, read_psf, write_psf
 from .results import read_result_list, read_results, write_results
@@ -170,13 +170,15 @@ def _draw_psf(paths, psf, results, wanted):
 
 
 def _figures(paths, psf, results):
-    """Return the figures that exist, by (name, filter), (exposure, "PSF")."""
+    """Return the figures that exist, as the report wants them."""
     found = {}
     for result in results:
         if not result.failed:
             key = (result.name, result.filter)
             key = key if result.method == "image" else (*key, result.method)
             found[key] = paths.figure(result.name, result.filter, result.method)
+            for function, kind in DETAILS.items() if result.method == "image" else ():
+                found[*key, function] = paths.detail(result.name, result.filter, kind)
     found.update({(item.exposure, "PSF"): paths.psf_figure(item.exposure) for item in psf})
     return {key: path for key, path in found.items() if path.exists()}
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from . import __version__
 from ._exposure import ExposureTask, HstImage, OutputPaths, label_of, measure_psf, process_exposure
-from ._methods import check_stars, parse_method
+from ._methods import IMAGE, check_stars, parse_method
 from ._outputs import check_outputs, make_folder, sole_writer, unique_inputs
 from ._resume import checksum, earlier_results, fingerprint, stamp
 from ._run_record import RunRecord, RunSummary, remake_report
@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 
 # About this part of the time that an exposure takes passes while its cube is read.
 _READING = 0.6
+
+# Runs of at most so many fits draw the further figures of each (half a second a fit).
+_FEW_FITS = 8
 
 # Arguments of the fit that are set here, for each image, or that a run has in another form.
 _OWN_ARGUMENTS = (
@@ -223,9 +226,11 @@ def plan_run(
         "noise_factor": noise_factor,
     }
     stars = {key: value for key, value in given.items() if value is not None}
-    options = (tuple(hst), paths, figures, wideband, fit_options, methods, stars)
+    n_fits = len(exposures) * len(hst) * len(methods)
+    details = figures and IMAGE in methods and n_fits <= _FEW_FITS
+    options = (tuple(hst), paths, figures, wideband, fit_options, methods, stars, details)
     tasks = [ExposureTask(source, name, *options) for source, name in exposures]
-    files = paths.all(names, filters, figures=figures, methods=methods)
+    files = paths.all(names, filters, figures=figures, details=details, methods=methods)
     return RunPlan(tasks, hst, paths, files, inputs)
 
 

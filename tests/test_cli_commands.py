@@ -331,7 +331,7 @@ def test_check_of_a_run(field, here, capsys):
     assert "F814W: 9" in out
     assert "HST covers 100 % of the field, with pixels of 0.06 arcsec, in electron / s" in out
     assert re.search(r"needs about 0.\d GB of memory", out)
-    assert out.endswith("would write 10 files\nnothing was found that would fail\n")
+    assert out.endswith("would write 16 files\nnothing was found that would fail\n")
     assert not list(here.iterdir())
 
 

@@ -29,7 +29,7 @@ from muse_imphot.exceptions import (
     UserError,
 )
 from muse_imphot.io import open_cube, read_muse_image
-from muse_imphot.pipeline import RunSummary, identify_filters, run
+from muse_imphot.pipeline import RunSummary, identify_filters, plan_run, run
 from muse_imphot.psf_wavelength import read_psf
 from muse_imphot.results import FittedImagePhotometry, FittedStarPhotometry, FittedValue
 from muse_imphot.simulate import simulate_exposure
@@ -163,8 +163,14 @@ def test_files(finished):
     summary, _ = finished
     names = [str(path.relative_to(summary.folder)) for path in summary.folder.rglob("*.*")]
     assert sorted(names) == [
+        "figures/muse_cube_F606W_fourier.png",
         "figures/muse_cube_F606W_image_fit.png",
+        "figures/muse_cube_F606W_radial.png",
+        "figures/muse_cube_F606W_residuals.png",
+        "figures/muse_cube_F775W_fourier.png",
         "figures/muse_cube_F775W_image_fit.png",
+        "figures/muse_cube_F775W_radial.png",
+        "figures/muse_cube_F775W_residuals.png",
         "figures/muse_cube_psf.png",
         "images/muse_cube_F606W.fits",
         "images/muse_cube_F775W.fits",
@@ -442,13 +448,16 @@ def test_a_figure_that_fails_costs_no_result(mocked, hst, tmp_path, monkeypatch,
     def fail(*args, **options):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(plots, "plot_image_fit", fail)
-    monkeypatch.setattr(plots, "plot_psf_wavelength", fail)
+    names = ["plot_image_fit", "plot_psf_wavelength", "plot_covariance", *_exposure.DETAILS]
+    for name in names:
+        monkeypatch.setattr(plots, name, fail)
     summary = run(_muse(tmp_path, "one.fits"), [hst], tmp_path / "out")
     assert summary.n_failed == 0
     assert summary.paths["figures"] == []
     assert "the figure could not be drawn: no font" in caplog.text
+    assert "left out of the report: plot_psf_wavelength: no font" in caplog.text
     assert summary.paths["results"].exists()
+    assert summary.paths["report"].exists()
 
 
 def test_a_report_that_fails_costs_no_result(mocked, hst, tmp_path, monkeypatch, caplog):
@@ -580,7 +589,19 @@ def test_output_paths(tmp_path):
     paths = OutputPaths(tmp_path)
     assert paths.figure("x", "F606W") == tmp_path / "figures" / "x_F606W_image_fit.png"
     assert len(paths.all(["x", "y"], ["A", "B"])) == 3 + 3 * 4 + 2
+    assert len(paths.all(["x", "y"], ["A", "B"], details=True)) == 3 + 3 * 4 + 2 + 3 * 4
     assert len(paths.all(["x", "y"], ["A", "B"], figures=False)) == 3 + 2 * 4
+
+
+def test_many_fits_are_drawn_once_each(hst, tmp_path):
+    def n_details(n):
+        folder = tmp_path / f"of{n}"
+        folder.mkdir()
+        plan = plan_run(_muse(folder, *(f"{i}.fits" for i in range(n))), [hst], tmp_path / "out")
+        return sum(path.stem.endswith(tuple(_exposure.DETAILS.values())) for path in plan.files)
+
+    assert n_details(8) == 3 * 8
+    assert n_details(9) == 0
 
 
 def test_truth_is_what_the_fit_is_compared_with(exposure):

@@ -55,6 +55,7 @@ class Gallery:
         order = sorted(results, key=lambda result: rank[verdict(result)])
         keys = [self.key_of(result) for result in order]
         keys += [key for key in self.figures if key[1] == "PSF"]
+        keys += [key for key in self.figures if len(key) > 2]  # of stars, and further ones
         sizes = {key: _file_size(self.figures.get(key)) for key in dict.fromkeys(keys)}
         sizes = {key: size for key, size in sizes.items() if size > 0}
         self.n_files = len(sizes)
@@ -162,7 +163,8 @@ class Gallery:
         Returns
         -------
         str
-            Nothing if matplotlib is not installed, or if there is no room left.
+            Nothing if matplotlib is not installed, if there is no room left, or if the drawing
+            fails: one figure is not worth the report.
         """
         from .. import plots
 
@@ -172,6 +174,10 @@ class Gallery:
             data = _png(getattr(plots, function)(*arguments))
         except MissingDependencyError as error:
             log.info("a figure is left out of the report: %s", error)
+            return ""
+        except Exception as error:
+            log.warning("a figure is left out of the report: %s: %s", function, error)
+            log.debug("%s", function, exc_info=error)
             return ""
         return self._embed(data, "image/png", alt, size)
 

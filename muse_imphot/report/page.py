@@ -44,9 +44,11 @@ def write_report(
         The PSF of each exposure against wavelength.
     figures : dict, optional
         ``(name, filter)`` of a result to its figure, a `~matplotlib.figure.Figure` or the path of
-        a PNG, SVG or JPEG file; ``(name, filter, "stars")`` to that of a fit of stars, and
-        ``(exposure, "PSF")`` to that of the PSF against wavelength. What is left out is drawn
-        where the result has its images and matplotlib is installed.
+        a PNG, SVG or JPEG file; ``(name, filter, "stars")`` to that of a fit of stars,
+        ``(name, filter, function)`` to a further figure of the fit by that function of
+        `muse_imphot.plots`, for instance ``"plot_radial"``, and ``(exposure, "PSF")`` to that of
+        the PSF against wavelength. What is left out is drawn where the result has its images and
+        matplotlib is installed.
     provenance : dict, optional
         What the results were made from and with; may hold dicts and lists.
     overwrite : bool, optional

@@ -28,6 +28,14 @@ _OPEN_EXPOSURES = 4
 # of each is shown; longer lists are folded.
 _TALL, _FEW, _LONG = 15, 8, 10
 
+# Further figures of a fit, and what they show.
+_DETAILS = {
+    "plot_covariance": "covariance",
+    "plot_radial": "radial profiles",
+    "plot_fourier": "Fourier amplitudes",
+    "plot_residuals": "distribution and autocorrelation of the residual",
+}
+
 # Wavelengths (Angstrom) at which the table of the PSF is given.
 _WAVELENGTHS = (5000, 7000, 9000)
 
@@ -372,18 +380,15 @@ def _result_figures(result, gallery, *, few, all_kinds):
     alt = f"{what}, model, residual, profile and parameters of {result.name} {result.filter}"
     size = "large" if few else "medium"
     yield gallery.show(gallery.key_of(result), function, result, alt=alt, size=size)
-    kinds = {"plot_covariance": "covariance"} if result.parameter_names else {}
-    if result.images:
-        kinds |= {
-            "plot_radial": "radial profiles",
-            "plot_fourier": "Fourier amplitudes",
-            "plot_residuals": "distribution and autocorrelation of the residual",
-        }
-    if all_kinds and kinds:
-        yield '<div class="gallery">\n'
-        for function, words in kinds.items():
-            yield gallery.drawn(function, result, alt=f"{words} of {result.name} {result.filter}")
-        yield "</div>\n"
+    if not all_kinds:
+        return
+    yield '<div class="gallery">\n'
+    for function, words in _DETAILS.items():
+        can_draw = result.parameter_names if function == "plot_covariance" else result.images
+        key = (*gallery.key_of(result), function)
+        alt = f"{words} of {result.name} {result.filter}"
+        yield gallery.show(key, function if can_draw else None, result, alt=alt, size="small")
+    yield "</div>\n"
 
 
 # --------------------------------------------------------------------------------- provenance

@@ -393,9 +393,10 @@ class FittedStarPhotometry(FittedPhotometry):
         Position of the star in degrees.
     muse_fwhm, muse_beta, muse_dx, muse_dy, muse_bg, muse_flux : `FittedValue`, optional
         The profile of the star in the MUSE image: angles in arcsec (offsets from `ra`, `dec`),
-        background in the unit of the image, flux in that unit times arcsec2.
+        background in the unit of the MUSE image, flux as the sum of the pixels in that unit.
     hst_fwhm, hst_beta, hst_dx, hst_dy, hst_bg, hst_flux : `FittedValue`, optional
-        The same in the HST image.
+        The same in the HST image; flux and background in the unit of the MUSE image, too, and per
+        MUSE pixel.
     muse_rchi, hst_rchi : float, optional
         Reduced chi-square of both fits.
     stars : `~astropy.table.QTable`, optional
