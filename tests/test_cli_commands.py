@@ -613,16 +613,16 @@ def test_interrupt_and_resume(field, here):
         shutil.copy(field / "muse_cube.fits", f"{name}.fits")
     code = """
 import sys
-from muse_imphot import _exposure
+from muse_imphot.pipeline import exposure
 from muse_imphot.cli.main import main
-fit = _exposure.fit_image_photometry
+fit = exposure.fit_image_photometry
 def slow(*args, name=None, **options):
     if name == "two":
         print("now", flush=True)
         import time
         time.sleep(60)
     return fit(*args, name=name, **options)
-_exposure.fit_image_photometry = slow
+exposure.fit_image_photometry = slow
 sys.exit(main(sys.argv[1:]))
 """
     argv = ["run", "one.fits", "two.fits", "three.fits", "--hst", str(hst), "-o", "out"]

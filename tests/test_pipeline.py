@@ -17,8 +17,6 @@ from astropy.nddata import CCDData
 from astropy.table import QTable
 from helpers import SHARED_DATA, needs_shared_data
 
-from muse_imphot import _exposure, _run_record, pipeline
-from muse_imphot._exposure import OutputPaths, wideband_or_errors
 from muse_imphot._outputs import check_outputs, make_folder, safe_name, sole_writer, unique_inputs
 from muse_imphot.exceptions import (
     BandpassError,
@@ -29,7 +27,10 @@ from muse_imphot.exceptions import (
     UserError,
 )
 from muse_imphot.io import open_cube, read_muse_image
-from muse_imphot.pipeline import RunSummary, identify_filters, plan_run, run
+from muse_imphot.pipeline import RunSummary, drawing, identify_filters, plan_run, record, run
+from muse_imphot.pipeline import exposure as one_exposure
+from muse_imphot.pipeline import hst_psf as psf_step
+from muse_imphot.pipeline.tasks import OutputPaths
 from muse_imphot.psf_wavelength import read_psf
 from muse_imphot.results import FittedImagePhotometry, FittedStarPhotometry, FittedValue
 from muse_imphot.simulate import simulate_exposure
@@ -103,10 +104,10 @@ def mocked(monkeypatch):
     def source(task, hst, image):
         return SimpleNamespace(filter=hst.filter, make=lambda: None)
 
-    monkeypatch.setattr(_exposure, "_source", source)
-    monkeypatch.setattr(_exposure, "write_template", lambda *args, **options: None)
-    monkeypatch.setattr(_exposure, "fit_image_photometry", fit)
-    monkeypatch.setattr(_exposure, "read_muse_image", _image)
+    monkeypatch.setattr(one_exposure, "_source", source)
+    monkeypatch.setattr(one_exposure, "write_template", lambda *args, **options: None)
+    monkeypatch.setattr(one_exposure, "fit_image_photometry", fit)
+    monkeypatch.setattr(one_exposure, "read_muse_image", _image)
 
 
 def _image(source=None, filter=None):
@@ -292,7 +293,7 @@ def test_wideband_or_errors_of_one_filter(exposure):
     from muse_imphot.bandpass import load_bandpass
 
     with open_cube(exposure[1]) as cube:
-        images = wideband_or_errors(cube, {"F435W": load_bandpass("F435W")})
+        images = one_exposure.wideband_or_errors(cube, {"F435W": load_bandpass("F435W")})
     assert isinstance(images["F435W"], BandpassError)
 
 
@@ -411,8 +412,8 @@ def test_interrupt_keeps_what_is_finished(mocked, hst, tmp_path, monkeypatch):
 
 
 def test_table_is_saved_on_the_way(mocked, hst, tmp_path, monkeypatch):
-    monkeypatch.setattr(_run_record, "_SAVE_EVERY", -1.0)
-    monkeypatch.setattr(_run_record, "_SAVE_PART", 1e9)
+    monkeypatch.setattr(record, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(record, "_SAVE_PART", 1e9)
     muse = _muse(tmp_path, "one.fits", "two.fits")
     lengths = []
 
@@ -448,7 +449,7 @@ def test_a_figure_that_fails_costs_no_result(mocked, hst, tmp_path, monkeypatch,
     def fail(*args, **options):
         raise RuntimeError("no font")
 
-    names = ["plot_image_fit", "plot_psf_wavelength", "plot_covariance", *_exposure.DETAILS]
+    names = ["plot_image_fit", "plot_psf_wavelength", "plot_covariance", *drawing.DETAILS]
     for name in names:
         monkeypatch.setattr(plots, name, fail)
     summary = run(_muse(tmp_path, "one.fits"), [hst], tmp_path / "out")
@@ -598,7 +599,7 @@ def test_many_fits_are_drawn_once_each(hst, tmp_path):
         folder = tmp_path / f"of{n}"
         folder.mkdir()
         plan = plan_run(_muse(folder, *(f"{i}.fits" for i in range(n))), [hst], tmp_path / "out")
-        return sum(path.stem.endswith(tuple(_exposure.DETAILS.values())) for path in plan.files)
+        return sum(path.stem.endswith(tuple(drawing.DETAILS.values())) for path in plan.files)
 
     assert n_details(8) == 3 * 8
     assert n_details(9) == 0
@@ -615,13 +616,13 @@ def test_truth_is_what_the_fit_is_compared_with(exposure):
 
 def _counted(monkeypatch):
     """Count the exposures that are worked on."""
-    names, fit = [], _exposure.fit_image_photometry
+    names, fit = [], one_exposure.fit_image_photometry
 
     def counted(source, image, name=None, **options):
         names.append(name)
         return fit(source, image, name=name, **options)
 
-    monkeypatch.setattr(_exposure, "fit_image_photometry", counted)
+    monkeypatch.setattr(one_exposure, "fit_image_photometry", counted)
     return names
 
 
@@ -789,8 +790,8 @@ def test_the_psf_of_hst_is_measured_once(mocked, hst, tmp_path, monkeypatch):
         used.append(hst.psf)
         return SimpleNamespace(filter=hst.filter, make=lambda: None)
 
-    monkeypatch.setattr(pipeline, "measure_psf", measure)
-    monkeypatch.setattr(_exposure, "_source", source)
+    monkeypatch.setattr(psf_step, "measure_psf", measure)
+    monkeypatch.setattr(one_exposure, "_source", source)
     muse = _muse(tmp_path, "one.fits", "two.fits")
     options = {"hst_psf": {"F606W": " Stars"}, "hst_unit": "count/s", "figures": False}
     summary = run(muse, [hst], tmp_path / "out", **options)
@@ -816,9 +817,9 @@ def test_fields_without_stars(monkeypatch, caplog):
             raise UserError("too few stars")
         return image
 
-    monkeypatch.setattr(_exposure, "field_of", field_of)
-    monkeypatch.setattr(_exposure, "read_hst_image", read)
-    monkeypatch.setattr(_exposure, "measure_hst_psf", measure)
-    assert _exposure.measure_psf("h", ["broken", "poor", "rich"]) == ("rich", 60.0)
+    monkeypatch.setattr(psf_step, "field_of", field_of)
+    monkeypatch.setattr(psf_step, "read_hst_image", read)
+    monkeypatch.setattr(psf_step, "measure_hst_psf", measure)
+    assert psf_step.measure_psf("h", ["broken", "poor", "rich"]) == ("rich", 60.0)
     with pytest.raises(InputFileError, match="is broken"):
-        _exposure.measure_psf("h", ["broken", "poor"])
+        psf_step.measure_psf("h", ["broken", "poor"])

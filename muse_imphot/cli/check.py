@@ -232,10 +232,10 @@ def _check_star_lists(found, values):
 
 def _check_exposure(found, task, min_coverage):
     """Check a cube or an image; return the memory that it needs."""
-    from .._exposure import field_of
     from ..bandpass import load_bandpass
     from ..exceptions import InputFileError
     from ..io import open_cube
+    from ..pipeline.hst_psf import field_of
 
     try:
         cube = open_cube(task.source)

@@ -166,9 +166,9 @@ def extract_one(task, progress=None):
     dict
         Label to None, or to the reason why there is no image.
     """
-    from .._exposure import wideband_or_errors
     from ..bandpass import load_bandpass
     from ..io import open_cube, write_muse_image
+    from ..pipeline.exposure import wideband_or_errors
 
     curves = {
         label: load_bandpass(curve, **options) for label, (curve, options) in task.filters.items()

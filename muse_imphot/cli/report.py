@@ -25,8 +25,8 @@ def configure(parser):
 def execute(options):
     """Make the report, and say where it is."""
     from .._outputs import sole_writer
-    from .._run_record import remake_report
     from ..exceptions import InputFileError
+    from ..pipeline import remake_report
     from .run import print_summary
     from .tables import json_text
 

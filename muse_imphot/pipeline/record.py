@@ -10,10 +10,11 @@ import logging
 import time
 from pathlib import Path
 
-from ._exposure import DETAILS, OutputPaths, draw
-from .exceptions import InputFileError, UserError
-from .psf_wavelength import fit_psf_wavelength, read_psf, write_psf
-from .results import read_result_list, read_results, write_results
+from ..exceptions import InputFileError, UserError
+from ..psf_wavelength import fit_psf_wavelength, read_psf, write_psf
+from ..results import read_result_list, read_results, write_results
+from .drawing import DETAILS, draw
+from .tasks import OutputPaths
 
 __all__ = ["RunRecord", "RunSummary", "remake_report"]
 
@@ -73,7 +74,7 @@ class RunRecord:
 
     Parameters
     ----------
-    paths : `~muse_imphot._exposure.OutputPaths`
+    paths : `~muse_imphot.pipeline.tasks.OutputPaths`
         Where the files are.
     provenance : dict
         What the results are made from and with.
@@ -185,7 +186,7 @@ def _figures(paths, psf, results):
 
 def _write_report(path, results, psf, figures, provenance, title):
     """Write the report, without figures if they are None; what is wrong costs no result."""
-    from .report import write_report
+    from ..report import write_report
 
     options = {"psf": psf, "figures": figures, "provenance": provenance, "overwrite": True}
     if figures is None:

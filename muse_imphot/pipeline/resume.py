@@ -14,8 +14,8 @@ import pickle
 
 import numpy as np
 
-from .exceptions import UserError
-from .results import read_result_list, read_results
+from ..exceptions import UserError
+from ..results import read_result_list, read_results
 
 __all__ = ["checksum", "earlier_results", "fingerprint", "stamp"]
 
@@ -88,7 +88,7 @@ def fingerprint(task):
 
     Parameters
     ----------
-    task : `~muse_imphot._exposure.ExposureTask`
+    task : `~muse_imphot.pipeline.tasks.ExposureTask`
         The exposure.
 
     Returns
@@ -132,9 +132,9 @@ def earlier_results(tasks, paths):
 
     Parameters
     ----------
-    tasks : list of `~muse_imphot._exposure.ExposureTask`
+    tasks : list of `~muse_imphot.pipeline.tasks.ExposureTask`
         The exposures.
-    paths : `~muse_imphot._exposure.OutputPaths`
+    paths : `~muse_imphot.pipeline.tasks.OutputPaths`
         Where the files of the earlier run are.
 
     Returns
