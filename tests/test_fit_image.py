@@ -12,6 +12,10 @@ from scipy.ndimage import gaussian_filter
 
 from muse_imphot.exceptions import FitError
 from muse_imphot.fitting import FitOptions, NormalEquationsFitter, fit_image
+from muse_imphot.fitting.gates import judge
+from muse_imphot.fitting.setup import FitSetup
+from muse_imphot.models import EXTRA_TERMS
+from muse_imphot.results import FitFlags
 from muse_imphot.simulate import Scene
 from muse_imphot.simulate.instruments import noise_image
 from muse_imphot.template import HstPSF
@@ -158,6 +162,9 @@ class TestOutcome:
         residual = (data - fitted.model)[fitted.used] / fitted.sigma[fitted.used]
         assert fitted.info.chi2 == pytest.approx(np.sum(residual**2), rel=1e-6)
         assert fitted.noise.variance == pytest.approx(np.mean(residual**2), rel=0.01)
+        # Its residual was not drawn anew, but carried on with the last step.
+        carried = fitted.info.residual.reshape(data.shape)[fitted.used] / fitted.sigma[fitted.used]
+        assert_allclose(carried, residual, atol=1e-4)
         # The model is the image without its noise.
         difference = (fitted.model - pair.clean_muse[fitted.region])[fitted.used]
         assert np.std(difference) < 0.1 * 0.2
@@ -481,6 +488,57 @@ class TestExtraTerms:
         assert len(fit.scores) > 0
         for score in fit.scores:
             assert abs(score.significance) < 4.5, score
+
+    def test_scores(self, field):
+        """One Newton step in each term, from all the derivatives in double precision."""
+        pair, template = field
+        fitter = NormalEquationsFitter(tolerance=1e-6)
+        data, sigma = pair.muse.data, np.sqrt(pair.muse.uncertainty.array)
+        options = FitOptions(start=(0.12, -0.07), reject=False)
+        good = ~pair.muse.mask
+        fit = fit_image(template, data, sigma, good, options=options, fitter=fitter)
+        setup = FitSetup.make(template, data, sigma, good, (0.12, -0.07), (0.7, 2.5))
+        model = setup.starting_model((0.12, -0.07), (0.7, 2.5), options)
+        shift = {"dx": setup.origin[0], "dy": setup.origin[1]}
+        for name in model.param_names:
+            setattr(model, name, fit.values[name] - shift.get(name, 0.0))
+        terms = [score.name for score in fit.scores]
+        assert terms == ["rotation", "magnification", "bg_x", "bg_y", "e1", "e2"]
+        x, y = model.grid()
+        columns = model.partial_derivatives([*fit.free, *terms], x, y, *model.parameters)
+        weights = setup.weights.ravel()
+        matrix = np.array([np.ravel(c) for c in columns]) * weights
+        residual = setup.residual(model).ravel() * weights
+        for i, score in enumerate(fit.scores, start=len(fit.free)):
+            design = matrix[[*range(len(fit.free)), i]].T
+            expected = np.linalg.lstsq(design, residual)[0][-1]
+            error = np.sqrt(np.linalg.inv(design.T @ design)[-1, -1])
+            # Errors are those of the noise that was measured.
+            assert score.estimate == pytest.approx(expected, abs=1e-3 * error), score
+            assert score.significance * error == pytest.approx(expected, rel=0.3), score
+
+    @pytest.mark.parametrize(
+        "name, wrong", [("dx", 0.08), ("dy", -0.08), ("bg", 0.5), ("scale", -0.2)]
+    )
+    def test_held_at_a_wrong_value(self, field, name, wrong):
+        """The score test says so, and about how far off the value is."""
+        pair, template = field
+        truth = pair.truth[name]
+        right, off = (
+            fit_sky(template, pair.muse, fixed={name: truth + error}, reject=False)
+            for error in (0.0, wrong)
+        )
+        scores = [{s.name: s for s in fit.scores}[name] for fit in (right, off)]
+        assert abs(scores[0].significance) < 4
+        assert scores[0].estimate == pytest.approx(truth, abs=0.2 * abs(wrong))
+        assert scores[1].significance * np.sign(wrong) < -8
+        assert scores[1].estimate == pytest.approx(truth, abs=0.6 * abs(wrong))
+        assert judge(off) & FitFlags.MISSING_TERM
+
+    def test_all_terms_free(self, field):
+        fit = fit_sky(field[1], field[0].muse, free=EXTRA_TERMS, reject=False)
+        assert fit.free == (*NAMES, *EXTRA_TERMS)
+        assert fit.scores == []
 
     def test_held_at_a_value(self, field):
         pair, template = field

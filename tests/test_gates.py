@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from helpers import fit_sky, small_pair, small_template
 
-from muse_imphot.exceptions import FitError
+from muse_imphot import fit_image_photometry
+from muse_imphot.exceptions import FitError, FitQualityWarning
 from muse_imphot.fitting import NoiseModel, OffsetGuess, Outlier, Score
 from muse_imphot.fitting.agreement import Agreement
 from muse_imphot.fitting.gates import SERIOUS, judge, refuse_chance
 from muse_imphot.results.flags import FitFlags
+from muse_imphot.simulate import PairOptions, Scene
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,49 @@ def test_weak_start(good_fit, guess, flagged):
     assert flags == (FitFlags.WEAK_START if flagged else FitFlags(0))
 
 
+@pytest.mark.parametrize(
+    ("trials", "chance", "flagged"),
+    [(10_000, 1e-8, False), (10_000, 1e-5, True), (10, 1e-5, False), (1, 0.5, True)],
+)
+def test_unconfirmed_offset(good_fit, trials, chance, flagged):
+    """A chance match counts once for every offset that was tried."""
+    guess = OffsetGuess((0, 0), 0.8, 12.0, 0.3, trials=trials)
+    flags = judge(change(good_fit, guess=guess, agreement=Agreement(3, 0, 0, chance)))
+    assert flags == (FitFlags.OFFSET_UNCONFIRMED if flagged else FitFlags(0))
+    # An offset that somebody gave was not searched for.
+    assert judge(change(good_fit, agreement=Agreement(3, 0, 0, chance))) == FitFlags(0)
+
+
+def test_good_fit_confirms_its_offset(good_fit):
+    """Where nothing was left out, the sources are compared for this alone."""
+    guess = OffsetGuess((0, 0), 0.8, 12.0, 0.3, trials=10_000)
+    assert good_fit.agreement is None
+    assert judge(change(good_fit, guess=guess)) == FitFlags(0)
+    # Nothing but one source is left of the model.
+    y, x = np.unravel_index(np.argmax(good_fit.model), good_fit.model.shape)
+    rows, columns = np.indices(good_fit.model.shape)
+    near = np.hypot(rows - y, columns - x) < 5
+    alone = np.where(near, good_fit.model, good_fit.values["bg"])
+    flags = judge(change(good_fit, guess=guess, model=alone))
+    assert flags == FitFlags.OFFSET_UNCONFIRMED
+
+
+def test_one_source_is_no_proof():
+    """One galaxy lies on another one perfectly, be it the same or not."""
+    pairs = []
+    for seed, x, y in ((1, 2.0, -3.0), (2, -4.0, 1.0)):
+        scene = Scene(PairOptions().centre, *np.array([[x], [y], [0.4], [8000.0]]))
+        pairs.append(small_pair(seed, scene=scene, hst_margin=14.0))
+    for hst in (pair.hst for pair in pairs):
+        with pytest.warns(FitQualityWarning, match="OFFSET_UNCONFIRMED: too few sources"):
+            result = fit_image_photometry(hst, pairs[0].muse)
+        assert result.flags == FitFlags.OFFSET_UNCONFIRMED
+        assert result.scale.value > 30 * result.scale.stdev
+    # Whoever knows the offset says so.
+    result = fit_image_photometry(pairs[0].hst, pairs[0].muse, init_dx=0.0, init_dy=0.0)
+    assert result.flags == FitFlags(0)
+
+
 @pytest.mark.parametrize("name", ["fwhm", "beta"])
 @pytest.mark.parametrize(
     ("relative", "flagged"), [(0.05, False), (0.6, True), (np.nan, True), (np.inf, True)]
@@ -142,7 +187,8 @@ def test_several_at_once(good_fit):
 
 def test_serious_flags():
     """What makes numbers unusable is serious; what is only worth knowing is not."""
-    for flag in ("NOT_CONVERGED", "AT_BOUND", "WEAK_START", "PSF_UNCONSTRAINED", "LOW_OVERLAP"):
+    for flag in ("NOT_CONVERGED", "AT_BOUND", "WEAK_START", "PSF_UNCONSTRAINED", "LOW_OVERLAP",
+                 "OFFSET_UNCONFIRMED"):  # fmt: skip
         assert FitFlags[flag] & SERIOUS
     for flag in ("VARIANCE_RESCALED", "STRUCTURED_RESIDUAL"):
         assert not FitFlags[flag] & SERIOUS

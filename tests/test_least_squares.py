@@ -13,6 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import lsq_linear
 
 from muse_imphot.fitting import FitInfo, NormalEquationsFitter
+from muse_imphot.fitting.least_squares import Point
+from muse_imphot.fitting.normal_equations import pixel_blocks
 
 
 class Plane(Fittable2DModel):
@@ -86,6 +88,7 @@ class TestLinearProblem:
         assert_allclose(info.normal_matrix, normal, rtol=1e-12)
         assert_allclose(info.param_cov, np.linalg.inv(normal), rtol=1e-9, atol=1e-16)
         assert_allclose(info.derivatives, design().T)
+        assert_allclose(info.residual, z.ravel() - design() @ fitted.parameters, atol=1e-9)
 
     def test_few_evaluations(self, plane_data):
         fitter = NormalEquationsFitter()
@@ -388,6 +391,66 @@ class TestDegenerateProblem:
         assert_array_equal(fitted.parameters, [1, 2, 3])
         assert fitter.fit_info.n_data == 0
         assert fitter.fit_info.param_cov is None
+
+
+class Parabola:
+    """A problem that is no model: the minimum of a parabola in one parameter."""
+
+    start, bounds = np.array([7.0]), (np.array([-5.0]), np.array([9.0]))
+    names, n_data = ("a",), 10
+
+    def __init__(self):
+        self.calls = []
+
+    def clip(self, values):
+        return np.clip(values, *self.bounds)
+
+    def linearise(self, values, **options):
+        self.calls.append(options)
+        # A rough look has its minimum elsewhere.
+        residual = values - (2.5 if options else 2.0)
+        chi2 = 1.0 + float(residual @ residual)
+        rough = bool(options)
+        return Point(values, chi2, -residual, np.eye(1), None, objective=chi2, rough=rough)
+
+    def finish(self, point, info):
+        info.solution = point.values
+        return info
+
+
+class TestProblem:
+    def test_any_problem(self):
+        problem = Parabola()
+        info = NormalEquationsFitter().solve(problem)
+        assert info.success
+        assert info.free == ("a",)
+        assert info.nfev == len(problem.calls)
+        assert not any(problem.calls)
+        assert_allclose(info.solution, [2.0], rtol=1e-6)
+
+    @pytest.mark.parametrize("start", [7.0, 2.5])
+    def test_rough_start(self, start):
+        """The first look alone is rough, and decides nothing, even if it finds a lower value."""
+        problem = Parabola()
+        problem.start = np.array([start])
+        info = NormalEquationsFitter().solve(problem, rough=True)
+        assert info.success
+        assert problem.calls[0] == {"rough": True}
+        assert not any(problem.calls[1:])
+        assert_allclose(info.solution, [2.0], rtol=1e-6)
+
+    def test_point_moves_along_its_derivatives(self):
+        derivatives = np.array([[1.0, 2.0, 3.0]])
+        point = Point(np.array([1.0]), 0.0, None, None, derivatives, residual=np.ones(3))
+        point.move(np.array([1.5]))
+        assert_allclose(point.residual, [0.5, 0.0, -0.5])
+        assert_array_equal(point.values, [1.5])
+
+    @pytest.mark.parametrize("size", [1, 3, 10, 11])
+    def test_blocks(self, size):
+        blocks = pixel_blocks(10, size)
+        assert_array_equal(np.concatenate([np.arange(10)[b] for b in blocks]), np.arange(10))
+        assert max(b.stop - b.start for b in blocks) == min(size, 10)
 
 
 class TestFitInfo:

@@ -493,13 +493,36 @@ class TestConvolvedTemplate:
         again = np.empty_like(out)
         assert_array_equal(two.derivatives(point, terms, again), image)
         assert_allclose(again, out, rtol=0, atol=3e-6 * np.abs(out).max())
+        # So it does without the image, and in another scale.
+        three = Sky((60, 61)).template(window=window, band=band)
+        assert three.derivatives(point, terms, again, scale=2.0, image=False) is None
+        assert_allclose(again, 2 * out, rtol=0, atol=6e-6 * np.abs(out).max())
 
-    def test_rough_image(self):
-        sky = Sky((60, 61))
-        exact = sky.template(band=1.5).image(0.1, 0.2, 0.7, 2.5)
-        rough = sky.template(band=1.5).rough_image(0.1, 0.2, 0.7, 2.5)
+    @pytest.mark.parametrize("band", [1.0, 1.6])
+    def test_rough_derivatives(self, band):
+        """Without aliases and in single precision; what is exact afterwards is not touched."""
+        point = (0.13, -0.21, 0.75, 2.5, 0.0, 0.0)
+        terms = [("psf", 1, 0), ("psf", 0, 1), ("fwhm", 0, 0), ("beta", 0, 0)]
+        one, two = (Sky((60, 61)).template(band=band) for _ in range(2))
+        image, *exact = one.images(point, [("psf", 0, 0), *terms])
+        out = np.empty((len(terms), *one.shape), dtype=np.float32)
+        rough = two.derivatives(point, terms, out, rough=True)
         assert rough.dtype == np.float32
-        assert_allclose(rough, exact, rtol=0, atol=5e-3 * exact.max())
+        assert_allclose(rough, image, rtol=0, atol=5e-3 * image.max())
+        for term, fast, derivative in zip(terms, out, exact, strict=True):
+            size = np.abs(derivative).max()
+            assert_allclose(fast, derivative, rtol=0, atol=0.02 * size, err_msg=str(term))
+        assert_array_equal(two.image(*point), image)
+
+    def test_rough_images(self):
+        sky, psfs = Sky((60, 61)), [(0.7, 2.5), (1.1, 3.0)]
+        images = sky.template(band=1.5).rough_images(0.1, 0.2, psfs)
+        for rough, psf in zip(images, psfs, strict=True):
+            exact = sky.template(band=1.5).image(0.1, 0.2, *psf)
+            assert rough.dtype == np.float32
+            assert_allclose(rough, exact, rtol=0, atol=5e-3 * exact.max())
+        some = sky.template(band=1.5).rough_images(0.1, 0.2, psfs, step=3)
+        assert_array_equal(some[1], images[1][::3])
 
     @pytest.mark.parametrize("band", [1.0, 1.2, 1.7, 2.0, 2.6, 4.0])
     @pytest.mark.parametrize("area", [(20, 24), (21, 25), (20, 25)])
@@ -811,6 +834,10 @@ class TestExtraTerms:
         again = np.empty_like(out)
         model.linearise(names, model.parameters, again, given=rows)
         assert_allclose(again, out, rtol=0, atol=3e-6 * np.abs(out).max())
+        # The derivatives alone.
+        alone = model_of(Sky((40, 41)), **values)
+        assert alone.linearise(names, model.parameters, again, image=False) is None
+        assert_allclose(again, out, rtol=0, atol=3e-6 * np.abs(out).max())
 
     def test_quantities(self):
         sky, unit = Sky((40, 41)), u.Unit("1e-20 erg / (s cm2 Angstrom)")
@@ -872,6 +899,27 @@ class TestFitters:
         assert info.free == ("scale", "bg", "dx", "dy", "fwhm", "beta")
         assert np.all(np.abs(pulls) < 4)
         assert info.nfev <= 12
+
+    @pytest.mark.parametrize("fwhm", [0.35, 0.6, 1.5])
+    def test_rough_first_step(self, noisy, fwhm):
+        """It leads to the same solution, wherever it starts."""
+        _, x, y, data, weights = noisy
+        start = self.start(noisy[0], fwhm=fwhm)
+        fits = []
+        for far in (False, True):
+            fitter = NormalEquationsFitter(single=True)
+            fits.append(fitter(start, x, y, data, weights=weights, far=far).parameters[:6])
+            assert fitter.fit_info.success
+        errors = np.sqrt(np.diag(fitter.fit_info.param_cov))
+        assert_allclose((fits[1] - fits[0]) / errors, 0, atol=1e-4)
+
+    def test_residual(self, noisy):
+        """What is left at the solution, which is not where the model was evaluated last."""
+        _, x, y, data, weights = noisy
+        fitter = NormalEquationsFitter(tolerance=0.03, single=True)
+        fitted = fitter(self.start(noisy[0]), x, y, data, weights=weights)
+        residual = fitter.fit_info.residual.reshape(data.shape)
+        assert_allclose(residual * weights, (data - fitted(x, y)) * weights, atol=1e-3)
 
     def test_fixed(self, noisy):
         start = self.start(noisy[0], beta=2.2)

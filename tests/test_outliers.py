@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from muse_imphot.fitting import Outlier, find_outliers, image
+from muse_imphot.fitting import Outlier, image
 from muse_imphot.fitting.outliers import outlier_mask
+from muse_imphot.fitting.source_fits import SourceField
 from muse_imphot.fitting.sources import background, highest_near
+from muse_imphot.simulate import PairOptions, Scene
 
 
 def outlier(x, y, radius):
@@ -67,13 +69,13 @@ def test_nothing_to_find(monkeypatch):
     pair = small_pair(2, noise=0.1, n_galaxies=200)
     template = small_template(pair)
     fields = []
-    make = find_outliers.__globals__["_Field"].make
+    make = SourceField.make
 
     def keep(*arguments):
         fields.append(make(*arguments))
         return fields[-1]
 
-    monkeypatch.setattr(find_outliers.__globals__["_Field"], "make", keep)
+    monkeypatch.setattr(SourceField, "make", keep)
     assert fit_sky(template, pair.muse, start=(0.1, -0.1)).outliers == []
     assert np.std(fields[0].matched) == pytest.approx(1, abs=0.15)
     sources = fields[0].measure(*fields[0].peaks())
@@ -115,3 +117,46 @@ def test_a_star_at_the_edge(sky, column):
         muse.data += sign * 30 * near * np.exp(-0.5 * (y - 45.0 - sign) ** 2 / 1.5**2)
     found = fit_sky(template, muse, start=(0.1, -0.1)).outliers
     assert any(np.hypot(o.x - column, o.y - 45.0) < 4 for o in found)
+
+
+class TestBeyondTheEdge:
+    """A bright star 1.1 arcsec outside the image, or behind a mask, whose wings are fitted."""
+
+    def fit(self, *, shift=0.0, reject=True, north=-10.1):
+        """Fit a field with such a star, which has moved in y."""
+        galaxies = small_pair(4, noise=0.2, n_stars=0).scene
+        star, moved = (
+            Scene(PairOptions().centre, *np.array([[3.0], [north + step], [0.0], [2e4]]))
+            for step in (0.0, shift)
+        )
+        pair = small_pair(4, noise=0.2, scene=galaxies + star, muse_scene=galaxies + moved)
+        x, y = (44.5 - 3.0 / 0.2, 44.5 + north / 0.2) + np.array([0.12, -0.07]) / 0.2
+        rows, columns = np.indices(pair.muse.shape)
+        good = ~pair.muse.mask & (np.hypot(columns - x, rows - y) > 5.5)
+        fit = fit_sky(small_template(pair), pair.muse, good=good, start=(0.1, -0.1), reject=reject)
+        error = np.sqrt(np.diag(fit.covariance))
+        truth = np.array([pair.truth[name] for name in fit.free])
+        pulls = (np.array([fit.values[name] for name in fit.free]) - truth) / error
+        near = [o for o in fit.outliers if np.hypot(o.x - x, o.y - y) < 3.0]
+        return near, dict(zip(fit.free, pulls)), fit
+
+    def test_moved(self):
+        _, pulls, _ = self.fit(shift=0.2, reject=False)
+        assert abs(pulls["dy"]) > 10
+        (found,), pulls, fit = self.fit(shift=0.2)
+        assert found.y < -4
+        assert found.radius > 2.0
+        assert not fit.used[:3, 25:35].any()
+        assert max(map(abs, pulls.values())) < 4
+
+    def test_behind_a_mask(self):
+        (found,), pulls, _ = self.fit(shift=0.2, north=-3.0)
+        assert found.radius > 2.0
+        assert max(map(abs, pulls.values())) < 4
+
+    def test_not_moved(self):
+        """Its wings are as good as any light."""
+        found, pulls, fit = self.fit()
+        assert not found
+        assert not fit.outliers
+        assert max(map(abs, pulls.values())) < 4

@@ -142,7 +142,7 @@ def test_command_goes_on_where_it_stopped(cases, tmp_path, monkeypatch, capsys):
     accuracy.main([*arguments, "2"])
     both = (tmp_path / "accuracy_depth.jsonl").read_text()
     assert both.startswith(first)
-    assert [json.loads(row)["number"] for row in both.splitlines()] == [0] * 8 + [1] * 8
+    assert [json.loads(row)["number"] for row in both.splitlines()] == [0] * 16 + [1] * 16
     assert "bias of fwhm at 27.3 AB, corrected" in capsys.readouterr().out
     assert (tmp_path / "accuracy_depth.png").stat().st_size > 5000
     lines = Table.read(tmp_path / "accuracy_depth.ecsv")

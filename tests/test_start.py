@@ -199,6 +199,16 @@ class TestGuessOffset:
         assert guess.shift == (0, 0)
         assert guess.significance > 10
         assert guess.rival < 0.5 * guess.correlation
+        assert guess.trials == 1
+
+    def test_counts_what_it_tried(self):
+        assert self.guess((0, 0), max_shift=20).trials == 41**2
+        good = np.zeros(self.shape, dtype=bool)
+        good[:20] = True
+        known = np.ones(tuple(n + 2 * self.margin for n in self.shape), dtype=bool)
+        known[: self.margin + 10] = False
+        fewer = self.guess((0, 0), max_shift=20, good=good, known=known).trials
+        assert 10 * 41 < fewer < 41**2
 
 
 class TestSearchOffset:
@@ -217,6 +227,7 @@ class TestSearchOffset:
         limit = 0.35 if min(shape) < 160 else 0.6
         assert_allclose(guess.position, (11, -6), atol=limit)
         assert_allclose(guess.shift, (11, -6), atol=1)
+        assert guess.trials == pytest.approx(41**2, rel=0.1)
         assert guess.significance > 10
 
     def test_nothing_to_compare(self):

@@ -4,13 +4,15 @@ Do an image and its model show the same sources?
 
 A fit to another sky can be good where one bright source happens to lie on another one, and the rest
 has been left out as outliers. Counting sources, each of which has one voice however bright it is,
-tells that from a fit to the same sky.
+tells that from a fit to the same sky. Where there are few of them, all may match by chance, once
+the offset has been chosen among many: how likely that is follows from how much of the image would
+match each of them as well.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from .sources import background, beam_width, highest_near
 
@@ -29,6 +31,17 @@ _MOVED, _APART = 0.6, 1.0
 # A very broad PSF is not believed.
 _MAX_FWHM = 1.5
 
+# Sources that tell whether a match is by chance stand out by this much. The brightest of them will
+# do, so many at most.
+_FORCED_DETECTION, _MOST = 5.0, 40
+
+# Their heights are the same if they agree to one standard deviation, or to this part of themselves.
+_SAME_HEIGHT = 0.05
+
+# Sources of a galaxy stand close together: the surroundings of each, between these radii (FWHM),
+# count where they are fuller than the field.
+_SURROUNDINGS = (1.0, 2.5)
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -43,11 +56,15 @@ class Agreement:
         Sources of the model that the image does not have.
     unexpected : int
         Sources of the image that the model does not have.
+    chance : float
+        Probability that at one offset, given beforehand, as many sources would agree as well if
+        they were spread at random.
     """
 
     common: int = 0
     missing: int = 0
     unexpected: int = 0
+    chance: float = 1.0
 
     @property
     def contrary(self):
@@ -88,7 +105,8 @@ def compare_sources(sky, data, sigma, used, *, pixel_scale, fwhm):
         for place, own, other in zip(places, (model, image), (image, model))
     ]
     common = int(np.count_nonzero(found[0]))
-    return Agreement(common, len(found[0]) - common, int(np.count_nonzero(~found[1])))
+    chance = _chance(model, image, used, step)
+    return Agreement(common, len(found[0]) - common, int(np.count_nonzero(~found[1])), chance)
 
 
 def _matched(image, weight, used, fwhm, pixel_scale):
@@ -102,8 +120,47 @@ def _matched(image, weight, used, fwhm, pixel_scale):
     return gain * ndimage.gaussian_filter(scaled, width, mode="constant")
 
 
-def _peaks(image, used, apart):
+def _peaks(image, used, apart, threshold=_DETECTION):
     """Return the indices (y, x) of significant peaks."""
-    bright = np.nonzero((image > _DETECTION) & used)
+    bright = np.nonzero((image > threshold) & used)
     highest = image[bright] >= highest_near(image, bright, apart)
     return tuple(index[highest] for index in bright)
+
+
+def _chance(model, image, used, step):
+    """
+    Return how probable it is that the sources of the model meet their like in the image by chance.
+
+    Each has a probability of its own: the part of the image that is as similar to its height as
+    the place where it is. They are combined after Fisher (1932, Statistical Methods for Research
+    Workers, section 21.1): minus twice the sum of n logarithms is distributed like chi-square with
+    2 n degrees of freedom. ``step`` is the FWHM in pixels.
+    """
+    y, x = _peaks(model, used, max(int(round(_APART * step)), 1), _FORCED_DETECTION)
+    if not len(y):
+        return 1.0
+    brightest = np.argsort(-model[y, x])[:_MOST]
+    y, x = y[brightest], x[brightest]
+    height = model[y, x]
+    # Nothing is known better than this, however well it happens to agree.
+    doubt = np.hypot(1.0, _SAME_HEIGHT * height)
+    apart = np.maximum(np.abs(image[y, x] - height), doubt)
+    levels = np.sort(image[used])
+    alike = np.searchsorted(levels, height + apart) - np.searchsorted(levels, height - apart)
+    part = np.maximum(alike, 1) / len(levels)
+    around, known = _surroundings(image, used, (y, x), step)
+    alike = (np.abs(around - height[:, None]) <= apart[:, None]) & known
+    part = np.maximum(part, alike.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    return float(special.gammaincc(len(part), -np.log(part).sum()))
+
+
+def _surroundings(image, used, places, step):
+    """Return the pixels around some places, one row for each, and which of them can be used."""
+    near, far = (radius * step for radius in _SURROUNDINGS)
+    away = np.arange(-int(far), int(far) + 1)
+    distance = np.hypot(away[:, None], away)
+    offsets = [i - int(far) for i in np.nonzero((distance > near) & (distance <= far))]
+    at = [i[:, None] + offset for i, offset in zip(places, offsets)]
+    inside = [np.clip(i, 0, n - 1) for i, n in zip(at, image.shape)]
+    known = used[tuple(inside)] & (at[0] == inside[0]) & (at[1] == inside[1])
+    return image[tuple(inside)], known

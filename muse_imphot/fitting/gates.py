@@ -7,6 +7,7 @@ import numpy as np
 
 from ..exceptions import FitError
 from ..results.flags import FitFlags
+from .agreement import compare_sources
 
 __all__ = ["SCORE_LIMIT", "SERIOUS", "judge", "refuse_chance"]
 
@@ -17,6 +18,7 @@ SERIOUS = (
     | FitFlags.WEAK_START
     | FitFlags.PSF_UNCONSTRAINED
     | FitFlags.LOW_OVERLAP
+    | FitFlags.OFFSET_UNCONFIRMED
 )
 
 # The sky between the sources tells whether the variance image is right.
@@ -34,6 +36,9 @@ _FEW_PIXELS, _SMALL_PART = 400, 0.06
 # Strength of a peak of the correlation: its height in units of the scatter, times that relative to
 # the highest chance match, less one half. Unrelated images reach 5.
 _WEAK_STRENGTH = 5.0
+
+# Probability with which unrelated images may match as well, at one of the offsets searched.
+_CHANCE = 0.01
 
 # Terms that were not fitted, in units of their error. Among six of them in a few hundred images
 # chance reaches about 4.
@@ -79,6 +84,7 @@ def judge(fit):
         FitFlags.OUTLIERS_MASKED: bool(fit.outliers),
         FitFlags.MISSING_TERM: any(abs(s.significance) > SCORE_LIMIT for s in fit.scores),
         FitFlags.TEMPLATE_NOISE: fit.biased or fit.template_variance > _LARGE_TEMPLATE_NOISE,
+        FitFlags.OFFSET_UNCONFIRMED: _offset_is_unconfirmed(fit),
     }
     flags = FitFlags(0)
     for flag, raised in rules.items():
@@ -162,6 +168,29 @@ def _start_is_weak(guess):
     if np.isfinite(guess.rival) and guess.rival > 0:
         ratio = np.arctanh(min(guess.correlation, 0.999999)) / np.arctanh(guess.rival)
     return bool(guess.significance * (ratio - 0.5) < _WEAK_STRENGTH)
+
+
+def _offset_is_unconfirmed(fit):
+    """Whether the sources that agree may do so by chance, at one of the offsets searched."""
+    if fit.guess is None:
+        return False
+    agreement = fit.agreement or _agreement(fit)
+    return agreement.chance * fit.guess.trials > _CHANCE
+
+
+def _agreement(fit):
+    """Compare the sources of a fit that left nothing out."""
+    sky = fit.model - fit.values["bg"]
+    residual = np.where(fit.used, fit.info.residual.reshape(sky.shape), 0.0)
+    level = np.sqrt(fit.core_variance * max(fit.noise.correlation.sum(), 1.0))
+    return compare_sources(
+        sky,
+        sky + residual,
+        level * fit.sigma,
+        fit.used,
+        pixel_scale=fit.pixel_scale,
+        fwhm=fit.values["fwhm"],
+    )
 
 
 def _residual_is_structured(noise):

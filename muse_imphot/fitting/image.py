@@ -138,6 +138,8 @@ class ImageFit:
         Variance that the noise of the template adds to a pixel, relative to that of the residual.
     biased : bool
         Whether the bias that the noise of the template causes could not be taken out.
+    pixel_scale : tuple of float
+        Pixel size along y and x (arcsec).
     """
 
     values: dict
@@ -158,6 +160,7 @@ class ImageFit:
     biased: bool = False
     bootstrap_covariance: np.ndarray = None
     agreement: Agreement = None
+    pixel_scale: tuple = None
 
 
 def fit_image(template, data, sigma, good, *, exclude=None, options=None, fitter=None):
@@ -231,7 +234,11 @@ class _Run:
     def residual(self):
         """Image minus the model of the last fit, zero where a pixel is not fitted."""
         if self._residual is None:
-            self._residual = self.setup.residual(self.model)
+            flat = self.info.residual
+            if flat is None:
+                self._residual = self.setup.residual(self.model)
+            else:
+                self._residual = np.where(self.setup.used, flat.reshape(self.setup.used.shape), 0.0)
         return self._residual
 
     def settle(self, offset, psf=None):
@@ -248,7 +255,8 @@ class _Run:
                 continue
             if self.model is not None:
                 self._continue(model)
-            self.model, self._residual = self.setup.fit(self.fitter, model), None
+            far = self.model is None
+            self.model, self._residual = self.setup.fit(self.fitter, model, far=far), None
             self.evaluations += self.info.nfev
             offset = self.setup.offset_of(self.model)
             psf = (self.model.fwhm.value, self.model.beta.value)
@@ -424,6 +432,7 @@ class _Run:
             biased=self.template.noise is not None and self.fitter.correction is None,
             bootstrap_covariance=self._bootstrap(residual),
             agreement=self._compare_sources(noise, core_variance),
+            pixel_scale=setup.pixel_scale,
         )
 
     def _seen_noise(self):

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.modeling.fitting import fitter_to_model_params, model_to_fit_params
 
-__all__ = ["FitInfo", "NormalEquationsFitter"]
+from .normal_equations import (
+    bounded_step,
+    enough_is_left,
+    invert,
+    normal_equations,
+    solve_symmetric,
+)
 
-# Where the noise of the template imitates all of what determines some combination of parameters but
-# this part, the correction for it cannot be trusted.
-_LEAST_LEFT = 0.01
+__all__ = ["FitInfo", "NormalEquationsFitter", "Point"]
 
-# The normal equations are summed over so many pixels at a time: few enough for the cache.
-_BLOCK = 16384
+# Damping from which it is doubted whether the first step was taken from a place that is as good as
+# a rough look has it.
+_PATIENCE = 0.05
 
 
 @dataclass
@@ -50,6 +55,9 @@ class FitInfo:
         What it adds to the gradient of the objective.
     derivatives : `~numpy.ndarray`
         Derivatives of the model in the free parameters at the solution, (n_free, n_pixels).
+    residual : 1D `~numpy.ndarray`
+        Data minus model at the solution, in the order of the pixels; where the weight is zero it
+        means nothing.
     """
 
     success: bool = False
@@ -64,6 +72,7 @@ class FitInfo:
     correction: np.ndarray = None
     pull: np.ndarray = None
     derivatives: np.ndarray = field(default=None, repr=False)
+    residual: np.ndarray = field(default=None, repr=False)
 
     # astropy's fitters offer their information as a mapping; scripts read it that way.
     def __getitem__(self, key):
@@ -120,7 +129,7 @@ class NormalEquationsFitter:
         self.single = single
         self.fit_info = FitInfo()
 
-    def __call__(self, model, x, y, z, weights=None, *, inplace=False):
+    def __call__(self, model, x, y, z, weights=None, *, inplace=False, far=False):
         """
         Fit a model to an image.
 
@@ -135,6 +144,9 @@ class NormalEquationsFitter:
             value.
         inplace : bool, optional
             Whether to change ``model`` itself rather than a copy.
+        far : bool, optional
+            Whether the start is likely to be far from the solution. With ``single`` the first step
+            is then taken from a model that is rough, but takes half the time.
 
         Returns
         -------
@@ -150,29 +162,50 @@ class NormalEquationsFitter:
             raise ValueError(f"model: {type(model).__name__} has no fit_deriv, which is needed")
         fitted = model if inplace else model.copy()
         problem = _Problem(fitted, x, y, z, weights, self.correction, self.single)
-        self.fit_info = self._solve(problem)
+        self.fit_info = self.solve(problem, rough=far and problem.single)
         return fitted
 
-    def _solve(self, problem):
-        """Iterate to the minimum, and return what happened on the way."""
-        point = problem.linearise(problem.start)
+    def solve(self, problem, *, rough=False):
+        """
+        Iterate to the minimum of any problem that can be linearised.
+
+        Parameters
+        ----------
+        problem : object
+            With ``start`` (1D array), ``bounds`` (two such arrays), ``names`` and ``n_data``, and
+            with the methods ``linearise(values)``, which returns a `Point`, ``clip(values)``, which
+            moves values into the bounds, and ``finish(point, info)``, which completes the `FitInfo`
+            that it is given with the solution, and returns it.
+        rough : bool, optional
+            Whether to take the first step from ``linearise(start, rough=True)``.
+
+        Returns
+        -------
+        info : `FitInfo`
+            What happened on the way.
+        """
+        point = problem.linearise(problem.start, **({"rough": True} if rough else {}))
         info = FitInfo(nfev=1, n_data=problem.n_data, free=problem.names)
         damping = 1e-3
         while True:
-            step = _bounded_step(point, problem.bounds, 0.0)
-            if self._is_small(step, point, problem):
+            step = bounded_step(point, problem.bounds, 0.0)
+            if not point.rough and self._is_small(step, point, problem):
                 info.success, info.message = True, "converged"
                 # The last step costs nothing and makes the solution better than the tolerance.
-                point.values = problem.clip(point.values + step)
+                point.move(problem.clip(point.values + step))
                 break
             if info.nfev >= self.maxiter:
                 info.message = f"no convergence after {self.maxiter} evaluations"
                 break
-            step = _bounded_step(point, problem.bounds, damping)
+            step = bounded_step(point, problem.bounds, damping)
             trial = problem.linearise(problem.clip(point.values + step))
             info.nfev += 1
             if trial.objective <= point.objective:
                 point, damping = trial, max(damping * 0.1, 1e-9)
+            elif point.rough and damping > _PATIENCE:
+                # Perhaps it only seems to be worse.
+                point = problem.linearise(point.values)
+                info.nfev += 1
             elif damping > 1e9:
                 # The sum of squares cannot be lowered any more: the minimum to machine precision.
                 info.success, info.message = True, "converged to machine precision"
@@ -193,8 +226,31 @@ class NormalEquationsFitter:
 
 
 @dataclass
-class _Point:
-    """The model linearised at one set of parameters."""
+class Point:
+    """
+    A problem linearised at one set of parameters.
+
+    Attributes
+    ----------
+    values : 1D `~numpy.ndarray`
+        The free parameters.
+    chi2 : float
+        Weighted sum of squared residuals.
+    gradient : 1D `~numpy.ndarray`
+        ``J' W r`` of the residuals: half the slope with which the objective falls.
+    normal : 2D `~numpy.ndarray`
+        ``J' W J``.
+    derivatives : 2D `~numpy.ndarray` or None
+        Derivatives of the model, one row for each parameter, if they are of use later.
+    objective : float
+        What is to be lowered; chi-square, unless that is corrected.
+    pull, uncorrected : `~numpy.ndarray` or None
+        What a correction adds to the gradient, and the normal matrix without it.
+    residual : 1D `~numpy.ndarray` or None
+        Data minus model, without weights.
+    rough : bool
+        Whether this is good enough for steps only.
+    """
 
     values: np.ndarray
     chi2: float
@@ -204,6 +260,15 @@ class _Point:
     objective: float = np.nan
     pull: np.ndarray = None
     uncorrected: np.ndarray = None
+    residual: np.ndarray = None
+    rough: bool = False
+
+    def move(self, values):
+        """Go to parameters that are so close that the residual changes in proportion."""
+        if self.residual is not None:
+            step = (values - self.values).astype(self.derivatives.dtype)
+            self.residual = self.residual - step @ self.derivatives
+        self.values = values
 
 
 class _Problem:
@@ -222,6 +287,7 @@ class _Problem:
         self.z = np.where(used, z, 0.0).ravel()
         self.root = np.abs(w).ravel()
         self.n_data = int(np.count_nonzero(used))
+        self._start_parameters = model.parameters.copy()
         start, indices, _ = model_to_fit_params(model)
         self.start = np.array(start, dtype=float)
         self.indices = list(indices)
@@ -248,35 +314,44 @@ class _Problem:
         if self.tied:
             fitter_to_model_params(self.model, values)
             return
-        parameters = self.model.parameters.copy()
-        parameters[self.indices] = values
-        self.model.parameters = parameters
+        self.model.parameters = self._parameters(values)
 
-    def linearise(self, values):
+    def _parameters(self, values):
+        """Return all the parameters of the model when the free ones have certain values."""
+        if self.tied:
+            self.set(values)
+            return self.model.parameters
+        # To give a model its parameters takes longer than to copy an array.
+        parameters = self._start_parameters.copy()
+        parameters[self.indices] = values
+        return parameters
+
+    def linearise(self, values, rough=False):
         """Return chi2, its gradient and the normal matrix at ``values``."""
-        self.set(values)
-        parameters = self.model.parameters
+        parameters = self._parameters(values)
         if self.single:
             derivatives = np.empty((len(self.names), self.z.size), dtype=np.float32)
             rows = derivatives.reshape(-1, *self.x.shape)
-            model = self.model.linearise(self.names, parameters, rows)
+            model = self.model.linearise(self.names, parameters, rows, rough=rough)
         else:
             columns = self._columns(parameters)
             derivatives = np.stack([np.ravel(columns[i]) for i in self.indices])
             self._add_tied(derivatives, columns, values)
             model = self.model.evaluate(self.x, self.y, *parameters)
         residual = self.z - np.ravel(model)
-        residual *= self.root
-        normal, gradient = _products(derivatives, self.root, residual)
-        point = _Point(
+        normal, gradient, chi2 = normal_equations(derivatives, self.root, residual)
+        point = Point(
             values=np.array(values),
-            chi2=float(residual @ residual),
+            chi2=chi2,
             gradient=gradient,
             normal=normal,
             derivatives=derivatives,
+            residual=residual,
+            rough=rough,
         )
         point.objective = point.chi2
         if self.correction is not None:
+            self.set(values)
             self._correct(point)
         return point
 
@@ -292,7 +367,7 @@ class _Problem:
         corrected = point.normal - noise[np.ix_(self.indices, self.indices)]
         # Where the template, at the resolution of the trial, is little but noise, the corrected
         # objective has no minimum; the steps keep out of there.
-        if _enough_is_left(corrected, point.normal):
+        if enough_is_left(corrected, point.normal):
             point.normal = corrected
         else:
             point.objective = np.inf
@@ -331,8 +406,8 @@ class _Problem:
         if point.pull is not None:
             info.pull = point.pull
             # The way back to the minimum of the objective that is not corrected, to first order.
-            info.correction = _solve_symmetric(point.uncorrected, point.pull)
-        info.derivatives = point.derivatives
+            info.correction = solve_symmetric(point.uncorrected, point.pull)
+        info.derivatives, info.residual = point.derivatives, point.residual
         low, high = self.bounds
         near = 1e-9 * np.maximum(np.abs(point.values), 1.0)
         at_bound = (point.values - low <= near) | (high - point.values <= near)
@@ -343,64 +418,13 @@ class _Problem:
 
 def _covers(model, x, y):
     """Whether a model can be linearised at once at the positions ``x``, ``y``."""
-    if not hasattr(model, "linearise"):
+    if not hasattr(model, "linearise") or x.shape != y.shape or x.shape != model.shape:
         return False
-    return all(np.array_equal(one, other) for one, other in zip(model.grid(), (x, y)))
-
-
-def pixel_blocks(n_data):
-    """
-    Slices of so many pixels as fit into the cache of a processor.
-
-    Parameters
-    ----------
-    n_data : int
-        Number of pixels.
-
-    Returns
-    -------
-    slices : list of slice
-    """
-    return [slice(i, min(i + _BLOCK, n_data)) for i in range(0, n_data, _BLOCK)]
-
-
-def _products(derivatives, root, residual):
-    """
-    Return the normal matrix and the gradient.
-
-    ``root`` is the square root of the weights, ``residual`` is already multiplied by it.
-    """
-    n, n_data = derivatives.shape
-    # The derivatives and, below them, the residual, so that one product gives both.
-    block = np.empty((n + 1, min(_BLOCK, n_data)), dtype=derivatives.dtype)
-    products = np.zeros((n, n + 1))
-    root = root.astype(derivatives.dtype, copy=False)
-    for part in pixel_blocks(n_data):
-        weighted = block[:, : part.stop - part.start]
-        np.multiply(derivatives[:, part], root[part], out=weighted[:n])
-        weighted[n] = residual[part]
-        products += weighted[:n] @ weighted.T
-    normal = products[:, :n]
-    return 0.5 * (normal + normal.T), products[:, n]
-
-
-def _enough_is_left(corrected, normal):
-    """
-    Whether some of the information of a normal matrix is left after a correction.
-
-    In every direction of the parameters, that is: the smallest of the generalised eigenvalues of
-    both matrices counts.
-    """
-    if not (np.all(np.isfinite(normal)) and np.all(np.isfinite(corrected))):
-        return False
-    scale = np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
-    outer = np.outer(scale, scale)
-    try:
-        root = np.linalg.cholesky(normal / outer + 1e-9 * np.eye(len(normal)))
-    except np.linalg.LinAlgError:
-        return False
-    half = np.linalg.solve(root, corrected / outer)
-    return bool(np.linalg.eigvalsh(np.linalg.solve(root, half.T))[0] > _LEAST_LEFT)
+    columns, rows = model.grid()
+    if x.strides == columns.strides and y.strides == rows.strides:
+        # Views of a row and of a column.
+        x, columns, y, rows = x[:1], columns[:1], y[:, :1], rows[:, :1]
+    return np.array_equal(x, columns) and np.array_equal(y, rows)
 
 
 def _bounds_array(bounds):
@@ -408,68 +432,3 @@ def _bounds_array(bounds):
     low = np.array([-np.inf if pair[0] is None else pair[0] for pair in bounds], dtype=float)
     high = np.array([np.inf if pair[1] is None else pair[1] for pair in bounds], dtype=float)
     return low, high
-
-
-def _bounded_step(point, bounds, damping):
-    """
-    Return the damped step to the minimum of the quadratic model within the bounds.
-
-    The active set is found by holding the parameters that would leave their bounds, and letting go
-    those that the slope would bring back.
-    """
-    low, high = (limit - point.values for limit in bounds)
-    scale = np.sqrt(np.maximum(np.diag(point.normal), np.finfo(float).tiny))
-    matrix = point.normal / np.outer(scale, scale)
-    matrix[np.diag_indices_from(matrix)] *= 1.0 + damping
-    slope, low, high = point.gradient / scale, low * scale, high * scale
-    step = np.zeros(len(scale))
-    held = np.zeros(len(scale), dtype=bool)
-    for _ in range(5 * len(scale)):
-        free = ~held
-        if free.any():
-            remaining = slope[free] - matrix[np.ix_(free, held)] @ step[held]
-            step[free] = _solve_symmetric(matrix[np.ix_(free, free)], remaining)
-        leaves = free & ((step < low) | (step > high))
-        if leaves.any():
-            step = np.clip(step, low, high)
-            held |= leaves
-            continue
-        rest = slope - matrix @ step
-        inward = held & (((step <= low) & (rest > 0)) | ((step >= high) & (rest < 0)))
-        inward &= high > low
-        if not inward.any():
-            break
-        held[np.argmax(np.where(inward, np.abs(rest), -1.0))] = False
-    return step / scale
-
-
-def _solve_symmetric(matrix, vector):
-    """Solve a positive definite system; where it is singular, take the shortest solution."""
-    try:
-        return np.linalg.solve(matrix, vector)
-    except np.linalg.LinAlgError:
-        return np.linalg.lstsq(matrix, vector, rcond=None)[0]
-
-
-def invert(matrix):
-    """
-    The inverse of a normal matrix, or None where it is singular.
-
-    Parameters
-    ----------
-    matrix : 2D `~numpy.ndarray`
-        Symmetric and positive.
-
-    Returns
-    -------
-    inverse : 2D `~numpy.ndarray` or None
-    """
-    diagonal = np.diag(matrix)
-    if not np.all(np.isfinite(matrix)) or np.any(diagonal <= 0):
-        return None
-    # Scaled to a unit diagonal, so that the units of the parameters do not matter.
-    scale = np.sqrt(diagonal)
-    correlation = matrix / np.outer(scale, scale)
-    if np.linalg.cond(correlation) > 1e13:
-        return None
-    return np.linalg.inv(correlation) / np.outer(scale, scale)

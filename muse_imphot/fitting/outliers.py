@@ -4,17 +4,17 @@ Sources that do not follow the model: stars that moved, quasars that varied, cos
 
 Every source of the template is given its own flux and its own position, by a linear fit of the
 residual around it. Sources that stand apart from the others are outliers. So are places without a
-source in the template where the residual shows one.
+source in the template where the residual shows one, and bright stars beyond the edge, or behind a
+mask, whose wings do not fit.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-from ..models import MoffatPSF2D, core_radius
-from .noise import median
-from .sources import background, beam_width, highest_around, highest_near
+from ..models import core_radius
+from .source_fits import WING_REACH, SourceField, are_positive
+from .sources import beam_width, highest_around
 
 __all__ = ["Outlier", "find_outliers", "outlier_mask"]
 
@@ -31,29 +31,22 @@ _STAR_FLUX, _STAR_SHIFT = 0.2, 0.15
 # position (arcsec).
 _SAY = np.array([0.05, 0.02, 0.02])
 
-# Sources are called compact if they reach this part of the peak of a point source when they are
-# seen through a PSF of that FWHM (arcsec).
-_COMPACT, _SHARP_FWHM = 0.8, 0.3
-
 _THRESHOLD = 5.0
 
 # Where the template shows nothing there are many more places for chance to strike.
 _UNEXPECTED_THRESHOLD = 6.5
 
-# Sources of which less than this part is left by masks and edges say little about themselves.
-_WHOLE = 0.45
-
 # So many sources are needed to say that one of them is unlike the others.
 _MAJORITY = 5
-
-# A source must be that significant in the model, or there is nothing to be learnt from it.
-_MIN_SNR = 10.0
 
 # Where no source is that far from the others, whether it is compact or not makes no difference.
 _SUSPICIOUS = 0.8
 
 # Wings of an outlier are masked down to this fraction of the noise of a pixel.
 _WING_LEVEL = 0.15
+
+# Those of a star that is not in the image itself are masked farther out.
+_FAINT_WINGS = 0.02
 
 
 @dataclass(frozen=True)
@@ -111,18 +104,18 @@ def find_outliers(setup, model, residual, info=None, trusted=False):
     outliers : list of `Outlier`
         Positions are relative to the part of the image that was fitted.
     """
-    field = _Field.make(setup, model, residual)
+    field = SourceField.make(setup, model, residual)
     sources = field.measure(*field.peaks())
     if trusted:
-        errors = np.hypot(sources.errors, _FLOORS)
-        found = _significant(sources, sources.values, errors, field, 0.5 * _THRESHOLD)
+        found = _without_mainstay(_against_model(sources, field), sources)
+        found += _against_model(field.measure_beyond(model), field)
     else:
-        found = _stand_apart(sources, field)
-    found = _without_mainstay(found, sources)
-    found += field.unexpected(sources, _UNEXPECTED_THRESHOLD * (0.5 if trusted else 1.0))
+        found = _without_mainstay(_stand_apart(sources, field), sources)
+    found += _unexpected(field, sources, _UNEXPECTED_THRESHOLD * (0.5 if trusted else 1.0))
     if not found and info is not None:
         # Once the rest is in order, the fit without a star is the best judge of that star.
         found = _without_mainstay(_stand_alone(sources, field, model, info), sources)
+        found += _stand_alone(field.measure_beyond(model), field, model, info)
     return sorted(found, key=lambda outlier: -outlier.significance)
 
 
@@ -157,180 +150,46 @@ def outlier_mask(outliers, shape, pixel_scale):
     return mask
 
 
-@dataclass
-class _Sources:
-    """Sources of the template, brightest first, each with its own flux and shift."""
-
-    y: np.ndarray
-    x: np.ndarray
-    peak: np.ndarray
-    values: np.ndarray  # (n, 3): relative flux excess, dx, dy
-    errors: np.ndarray
-
-    def __len__(self):
-        return len(self.peak)
-
-
-@dataclass
-class _Field:
-    """The images around which everything here turns."""
-
-    sky: np.ndarray
-    along: tuple
-    residual: np.ndarray
-    sigma: np.ndarray
-    used: np.ndarray
-    pixel_scale: tuple
-    fwhm: float
-    beta: float
-    matched: np.ndarray
-    draw_sharp: object
-    compact: np.ndarray = None
-
-    @classmethod
-    def make(cls, setup, model, residual):
-        scale = model.scale.value
-        point = tuple(getattr(model, n).value for n in ("dx", "dy", "fwhm", "beta", "e1", "e2"))
-        sky, along_x, along_y = model.template.images(
-            point, [("psf", 0, 0), ("psf", 1, 0), ("psf", 0, 1)]
-        )
-        fwhm = model.fwhm.value
-        # Smooth light, such as that of a large galaxy, is not what is tested here.
-        size = max(int(round(2.0 * fwhm / min(setup.pixel_scale))), 3)
-        sky = scale * sky
-        sky -= background(sky, size)
-
-        def draw_sharp():
-            sharp = scale * model.template.image(*point[:2], _SHARP_FWHM, point[3])
-            return highest_around(sharp - background(sharp, size), 1)
-
-        matched, noise = _match(sky, residual, setup, fwhm, size)
-        return cls(
-            sky, (scale * along_x, scale * along_y), residual, setup.sigma * noise, setup.used,
-            setup.pixel_scale, fwhm, model.beta.value, matched, draw_sharp,
-        )  # fmt: skip
-
-    def peaks(self):
-        """Return the pixels (y, x) at which the template has a source, brightest first."""
-        # Height of a peak against the noise of the pixels that a PSF covers.
-        footprint = np.pi * (0.5 * self.fwhm) ** 2 / np.prod(self.pixel_scale)
-        bright = (self.sky > (_MIN_SNR / np.sqrt(footprint)) * self.sigma) & self.used
-        reach = max(int(round(0.5 * self.fwhm / min(self.pixel_scale))), 1)
-        rows, columns = np.nonzero(bright)
-        top = self.sky[rows, columns] >= highest_near(self.sky, (rows, columns), reach)
-        rows, columns = rows[top], columns[top]
-        order = np.argsort(-self.sky[rows, columns])
-        return rows[order], columns[order]
-
-    def stamps(self, rows, columns, radius):
-        """
-        Return the pixels within a radius of others: their indices, and which are used.
-
-        The indices have the shape (number of stamps, pixels of a stamp); those beyond the edges
-        are moved to the edge, and do not count as used.
-        """
-        reach = [int(np.ceil(radius / s)) for s in self.pixel_scale]
-        dy, dx = (v.ravel() for v in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
-        inside = np.hypot(dy * self.pixel_scale[0], dx * self.pixel_scale[1]) <= radius
-        y, x = rows[:, None] + dy[inside], columns[:, None] + dx[inside]
-        ny, nx = self.sky.shape
-        there = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
-        y, x = np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)
-        return (y, x), there & self.used[y, x]
-
-    def measure(self, rows, columns):
-        """Fit a flux and a shift to the residual around each peak where that is possible."""
-        at, inside = self.stamps(rows, columns, 0.9 * self.fwhm)
-        whole = np.count_nonzero(inside, axis=1) >= max(8, _WHOLE * inside.shape[1])
-        weight = np.where(inside, 1.0 / self.sigma[at], 0.0)
-        columns_ = [self.sky[at], self.along[0][at], self.along[1][at], np.ones(inside.shape)]
-        matrix = np.stack(columns_, axis=1) * weight[:, None]
-        normal = matrix @ matrix.transpose(0, 2, 1)
-        whole &= _are_positive(normal, normal, 1e-8)
-        covariance = np.linalg.inv(normal[whole])
-        right = matrix[whole] @ (self.residual[at] * weight)[whole][:, :, None]
-        values = (covariance @ right)[:, :3, 0]
-        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)[:, :3])
-        rows, columns = rows[whole], columns[whole]
-        return _Sources(rows, columns, self.sky[rows, columns], values, errors)
-
-    def are_compact(self, sources):
-        """Whether sources of the template are as sharp as a point."""
-        if self.compact is None:
-            pixel = float(np.mean(self.pixel_scale))
-            expected = _peak(_SHARP_FWHM, self.beta, pixel) / _peak(self.fwhm, self.beta, pixel)
-            sharp = self.draw_sharp()[sources.y, sources.x]
-            self.compact = sharp > _COMPACT * expected * sources.peak
-        return self.compact
-
-    def radius(self, height, y, x):
-        """Return where wings of a given central height drop into the noise (arcsec)."""
-        ratio = max(abs(height) / (_WING_LEVEL * self.sigma[y, x]), 1.0)
-        alpha = core_radius(self.fwhm, self.beta)
-        wings = alpha * np.sqrt(ratio ** (1.0 / self.beta) - 1.0)
-        return float(np.clip(wings, 1.5 * self.fwhm, 8.0 * self.fwhm))
-
-    def unexpected(self, sources, threshold):
-        """Return outliers where the residual shows a source, but the template does not."""
-        if np.abs(self.matched).max(initial=0.0) <= threshold:
-            return []
-        width = beam_width(self.fwhm, self.pixel_scale)
-        height = self.matched * self.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
-        # Close to a source the model may be off by the usual fraction of it,
-        near = highest_around(np.abs(self.sky), int(np.ceil(3 * width.max())))
-        # and nothing is known to better than a small part of the brightest of them.
-        floor = np.hypot(0.05 * near, 3e-4 * self.sky.max())
-        error = self.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
-        value = np.abs(height) / np.hypot(error, floor)
-        top = (value > threshold) & self.used
-        top &= value == highest_around(value, int(2 * width.max()))
-        found = []
-        for y, x in zip(*np.nonzero(top)):
-            if np.any(np.hypot(sources.x - x, sources.y - y) < 4 * width.max()):
-                continue
-            kind = "brighter" if height[y, x] > 0 else "fainter"
-            # The matched filter halves the height of a source that has its width.
-            radius = self.radius(2.0 * height[y, x], y, x)
-            found.append(Outlier(float(x), float(y), kind, float(value[y, x]), np.nan, np.nan,
-                                 np.nan, radius))  # fmt: skip
-        return found
+def _unexpected(field, sources, threshold):
+    """Return outliers where the residual shows a source, but the template does not."""
+    if np.abs(field.matched).max(initial=0.0) <= threshold:
+        return []
+    width = beam_width(field.fwhm, field.pixel_scale)
+    height = field.matched * field.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
+    # Close to a source the model may be off by the usual fraction of it,
+    near = highest_around(np.abs(field.sky), int(np.ceil(3 * width.max())))
+    # and nothing is known to better than a small part of the brightest of them.
+    floor = np.hypot(0.05 * near, 3e-4 * field.sky.max())
+    error = field.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
+    value = np.abs(height) / np.hypot(error, floor)
+    top = (value > threshold) & field.used
+    top &= value == highest_around(value, int(2 * width.max()))
+    found = []
+    for y, x in zip(*np.nonzero(top)):
+        if np.any(np.hypot(sources.x - x, sources.y - y) < 4 * width.max()):
+            continue
+        kind = "brighter" if height[y, x] > 0 else "fainter"
+        # The matched filter halves the height of a source that has its width.
+        radius = _reach(field, 2.0 * height[y, x], y, x)
+        found.append(Outlier(float(x), float(y), kind, float(value[y, x]), np.nan, np.nan,
+                             np.nan, radius))  # fmt: skip
+    return found
 
 
-def _peak(fwhm, beta, pixel):
-    """Return the central height of a Moffat of unit flux, averaged over a pixel."""
-    offset = pixel * (np.arange(8) - 3.5) / 8.0
-    x, y = np.meshgrid(offset, offset)
-    return float(np.mean(MoffatPSF2D.evaluate(x, y, 1.0, 0.0, 0.0, fwhm, beta)))
+def _reach(field, height, y, x, level=_WING_LEVEL):
+    """Return where wings of a given central height drop into the noise (arcsec)."""
+    inside = 0 <= y < field.used.shape[0] and 0 <= x < field.used.shape[1]
+    sigma = field.sigma[y, x] if inside and field.used[y, x] else field.level
+    ratio = max(abs(height) / (level * sigma), 1.0)
+    alpha = core_radius(field.fwhm, field.beta)
+    wings = alpha * np.sqrt(ratio ** (1.0 / field.beta) - 1.0)
+    return float(np.clip(wings, 1.5 * field.fwhm, 8.0 * field.fwhm))
 
 
-def _match(sky, residual, setup, fwhm, size):
-    """
-    Look at the residual through a filter that is as wide as the PSF.
-
-    Returns the result in units of its own noise, and that noise relative to what independent
-    pixels with the errors given would cause.
-    """
-    scaled = np.where(setup.used, residual / setup.sigma, 0.0)
-    smooth = background(scaled, size)
-    width = beam_width(fwhm, setup.pixel_scale)
-    gain = np.sqrt(4.0 * np.pi * np.prod(width))
-    # At an edge the image goes on as its own mirror image: half a source is one nevertheless.
-    matched = gain * ndimage.gaussian_filter(scaled, width)
-    if not setup.used.all():
-        # Masks cut part of the filter off.
-        cover = ndimage.gaussian_filter(setup.used.astype(np.float32), width / np.sqrt(2.0))
-        matched /= np.sqrt(np.maximum(cover, 0.3))
-    # Every second row says enough about the noise.
-    rows = np.s_[::2]
-    used, scaled = setup.used[rows], scaled[rows]
-    level = median(sky[rows][used]) + 2.0 * setup.sigma[rows] * np.std(scaled[used])
-    quiet = used & (sky[rows] < level)
-    if not quiet.any():
-        quiet = used
-    # Steps and slopes of the background are left to the local constant of each source.
-    slow = gain * smooth[rows][quiet]
-    noise = max(1.4826 * float(median(np.abs(matched[rows][quiet] - slow))), 1e-12)
-    return matched / noise, noise
+def _against_model(sources, field):
+    """Return the sources that differ from a model that can be trusted."""
+    errors = np.hypot(sources.errors, _FLOORS)
+    return _significant(sources, sources.values, errors, field, 0.5 * _THRESHOLD)
 
 
 def _stand_apart(sources, field):
@@ -387,11 +246,12 @@ def _stand_alone(sources, field, model, info):
     derivatives = info.derivatives.reshape(len(free), *field.sky.shape)
     weight = np.where(field.used, 1.0 / field.sigma, 0.0)
     everything = _normal_matrix(derivatives.reshape(len(free), -1), weight.ravel())
-    at, inside = field.stamps(sources.y, sources.x, 2.0 * field.fwhm)
+    reach = WING_REACH if sources.beyond else 2.0
+    at, inside = field.stamps(sources.y, sources.x, reach * field.fwhm)
     near = np.where(inside, weight[at], 0.0)
     part = derivatives[:, at[0], at[1]].transpose(1, 0, 2) * near[:, None]
     others = everything - part @ part.transpose(0, 2, 1)
-    known = _are_positive(others, everything, 1e-6)
+    known = are_positive(others, everything, 1e-6)
     inverse = np.linalg.inv(np.where(known[:, None, None], others, np.eye(len(free))))
     change = -inverse @ (part @ (field.residual[at] * near)[:, :, None])
     values, errors = sources.values.copy(), np.hypot(sources.errors, _FLOORS)
@@ -401,7 +261,7 @@ def _stand_alone(sources, field, model, info):
     suspects = known & (_significance(values, errors) >= _THRESHOLD)
     if not suspects.any():
         return []
-    errors[~(suspects & field.are_compact(sources))] = np.inf
+    errors[~(suspects & (sources.beyond or field.are_compact(sources)))] = np.inf
     return _significant(sources, values, errors, field, _THRESHOLD)
 
 
@@ -412,13 +272,6 @@ def _normal_matrix(derivatives, weight):
         part = derivatives[:, start : start + 4096] * weight[start : start + 4096]
         total += part @ part.T
     return total
-
-
-def _are_positive(matrices, reference, least):
-    """Whether symmetric matrices are positive definite, with room to spare."""
-    scale = np.sqrt(np.maximum(np.diagonal(reference, axis1=-2, axis2=-1), np.finfo(float).tiny))
-    scaled = matrices / (scale[..., :, None] * scale[..., None, :])
-    return np.linalg.eigvalsh(scaled)[:, 0] > least
 
 
 def _significance(values, errors):
@@ -436,9 +289,14 @@ def _significant(sources, values, errors, field, threshold):
         moved = np.hypot(pull[1], pull[2]) > abs(pull[0])
         kind = "moved" if moved else "brighter" if excess > 0 else "fainter"
         y, x = int(sources.y[i]), int(sources.x[i])
-        height = sources.peak[i] * min(abs(excess) + 2.0 * np.hypot(dx, dy) / field.fwhm, 1.5)
+        if sources.beyond:
+            # Nothing is known about it without its wings: all of them are left out.
+            radius = _reach(field, sources.peak[i], y, x, _FAINT_WINGS)
+        else:
+            change = min(abs(excess) + 2.0 * np.hypot(dx, dy) / field.fwhm, 1.5)
+            radius = _reach(field, sources.peak[i] * change, y, x)
         found.append(Outlier(float(x), float(y), kind, float(significance[i]), 1.0 + excess, dx,
-                             dy, field.radius(height, y, x)))  # fmt: skip
+                             dy, radius))  # fmt: skip
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .least_squares import pixel_blocks
+from .normal_equations import pixel_blocks
 
 __all__ = ["Score", "score_tests"]
 
@@ -23,7 +23,20 @@ _ALIKE = {
     "bg_y": ("bg",),
     "e1": ("fwhm",),
     "e2": ("fwhm",),
+    "dx": ("dy", "fwhm"),
+    "dy": ("dx", "fwhm"),
+    "scale": ("fwhm", "dx", "dy"),
 }
+
+# Parameters whose values are tested where they are held. Not those of the PSF: who holds beta knows
+# that it is not quite right.
+_HELD = ("scale", "bg", "dx", "dy")
+
+# Pixels that are summed at a time.
+_BLOCK = 4096
+
+# Part of the square of a term that the fitted parameters have to leave for it to be tested.
+_LEAST_LEFT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Score:
     estimate : float
         The value that one Newton step gives it.
     significance : float
-        That value in units of its error.
+        That step in units of its error.
     """
 
     name: str
@@ -48,7 +61,7 @@ class Score:
 
 def score_tests(model, setup, info, residual, covariance, names):
     """
-    Test terms that were held at zero.
+    Test terms that were held at zero, and values that were given.
 
     Parameters
     ----------
@@ -63,43 +76,65 @@ def score_tests(model, setup, info, residual, covariance, names):
     covariance : 2D `~numpy.ndarray`
         The covariance of the free parameters.
     names : iterable of str
-        The terms.
+        The terms. Scale, background and offset are tested besides, where they were held.
 
     Returns
     -------
     scores : list of `Score`
     """
-    names = [name for name in names if name not in info.free]
-    shape, weights = setup.used.shape, setup.weights.astype(np.float32).ravel()
-    free = info.derivatives
+    names = [name for name in (*names, *_HELD) if name not in info.free]
+    if not names:
+        return []
+    shape, free = setup.used.shape, info.derivatives
     own = np.empty((len(names), *shape), dtype=np.float32)
     known = dict(zip(info.free, free.reshape(-1, *shape)))
-    model.linearise(names, model.parameters, own, given=known)
-    own = own.reshape(len(names), -1)
+    model.linearise(names, model.parameters, own, given=known, image=False)
+    products = _weighted_products(own.reshape(len(names), -1), free, residual, setup.weights)
     # Leave of the terms what the free parameters cannot imitate.
-    blocks = pixel_blocks(weights.size)
-    mixed = sum((own[:, part] * weights[part] ** 2) @ free[:, part].T for part in blocks)
-    imitated = (mixed @ info.param_cov).astype(own.dtype)
-    for part in blocks:
-        own[:, part] -= imitated @ free[:, part]
-        own[:, part] *= weights[part]
-    residual = (residual.ravel() * weights).astype(own.dtype)
-    curvatures = np.einsum("ki,ki->k", own, own)
-    gradients = own @ residual
+    own, free = slice(0, len(names)), slice(len(names), len(products))
+    imitated = products[own, free] @ info.param_cov
+    change = products[own, free] - 0.5 * imitated @ products[free, free]
+    squares = np.diagonal(products)
+    curvatures = squares[own] - 2.0 * np.einsum("ki,ki->k", imitated, change)
+    gradients = products[own, -1] - imitated @ products[free, -1]
     if info.pull is not None:
         # At the solution the residual is not at right angles to the derivatives, but to them and
         # to what was subtracted for the noise of the template together.
         gradients -= imitated @ info.pull
-    sizes = sum(np.square(free[:, part] * weights[part]).sum(axis=1) for part in blocks)
-    excess = _noise_excess(info, sizes, covariance)
+    # Where next to nothing is left of a term, nothing can be said about it.
+    curvatures[curvatures < _LEAST_LEFT * squares[own]] = 0.0
+    excess = _noise_excess(info, squares[free], covariance)
     found = []
     for name, gradient, curvature in zip(names, gradients, curvatures):
-        alike = [excess[n] for n in _ALIKE[name] if n in excess] or list(excess.values())
+        alike = [excess[n] for n in _ALIKE.get(name, ()) if n in excess] or list(excess.values())
         variance = curvature * np.mean(alike)
         if curvature > 0 and variance > 0:
             significance = float(gradient / np.sqrt(variance))
-            found.append(Score(name, float(gradient / curvature), significance))
+            estimate = _held_value(name, model, setup) + float(gradient / curvature)
+            found.append(Score(name, estimate, significance))
     return found
+
+
+def _held_value(name, model, setup):
+    """Return what a parameter was held at, as the user gave it."""
+    if name in ("dx", "dy"):
+        return setup.offset_of(model)[name == "dy"]
+    return getattr(model, name).value
+
+
+def _weighted_products(own, free, residual, weights):
+    """Return the products of the weighted terms, derivatives and residual, all with each other."""
+    n_own, weights, residual = len(own), weights.ravel(), residual.ravel()
+    n_all = n_own + len(free) + 1
+    products = np.zeros((n_all - 1, n_all))
+    for part in pixel_blocks(weights.size, _BLOCK):
+        weight = weights[part].astype(np.float32)
+        block = np.empty((n_all, len(weight)), dtype=np.float32)
+        np.multiply(own[:, part], weight, out=block[:n_own])
+        np.multiply(free[:, part], weight, out=block[n_own:-1])
+        block[-1] = residual[part] * weights[part]
+        products += block[:-1] @ block.T
+    return products
 
 
 def _noise_excess(info, sizes, covariance):

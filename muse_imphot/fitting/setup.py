@@ -5,6 +5,7 @@ What a round of fitting works with: the pixels, the part of the template, and st
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -27,6 +28,9 @@ START_BETA = 2.5
 _GUARD_FWHM = 2.0
 
 _MIN_PIXELS = 60
+
+# Images of more rows are compared with the trials of the PSF in every other one.
+_MANY_ROWS = 100
 
 
 @dataclass
@@ -130,7 +134,7 @@ class FitSetup:
         """Pixel size along y and x (arcsec)."""
         return self.template.pixel_scale
 
-    @property
+    @cached_property
     def weights(self):
         """One over the standard deviation, zero where a pixel is not fitted."""
         return np.where(self.used, 1.0 / self.sigma, 0.0)
@@ -169,13 +173,14 @@ class FitSetup:
         """
         fixed = options.fixed
         dx, dy = (offset[i] - self.origin[i] for i in range(2))
-        pixels = _WeightedPixels(self.data, self.weights**2)
+        # Of a large image every other row says enough.
+        step = 2 if len(self.data) > _MANY_ROWS else 1
+        pixels = _WeightedPixels(self.data[::step], self.weights[::step] ** 2)
         trials = [psf] if psf else [(fwhm, START_BETA) for fwhm in START_FWHM]
         trials = [(fixed.get("fwhm", fwhm), fixed.get("beta", beta)) for fwhm, beta in trials]
-        starts = []
-        for fwhm, beta in dict.fromkeys(trials):
-            sky = self.convolver.rough_image(dx, dy, fwhm, beta)
-            starts.append((*pixels.regress(sky, fixed), fwhm, beta))
+        trials = list(dict.fromkeys(trials))
+        skies = self.convolver.rough_images(dx, dy, trials, step=step)
+        starts = [(*pixels.regress(sky, fixed), *trial) for sky, trial in zip(skies, trials)]
         scale, bg, _, fwhm, beta = min(starts, key=lambda start: start[2])
         if len(starts) == len(START_FWHM):
             fwhm = _vertex([s[3] for s in starts], [s[2] for s in starts])
@@ -194,12 +199,27 @@ class FitSetup:
                 setattr(model, name, fixed[name])
         return model
 
-    def fit(self, fitter, model):
-        """Run a fitter over the pixels of this set-up."""
+    def fit(self, fitter, model, *, far=False):
+        """
+        Run a fitter over the pixels of this set-up.
+
+        Parameters
+        ----------
+        fitter : `~muse_imphot.fitting.NormalEquationsFitter`
+            The fitter, which is given the correction for the noise of the template.
+        model : `~muse_imphot.models.TemplateImage2D`
+            The model, which is changed.
+        far : bool, optional
+            Whether it is likely to be far from the solution.
+
+        Returns
+        -------
+        model : `~muse_imphot.models.TemplateImage2D`
+        """
         x, y = model.grid()
         weights, start = self.weights, model.parameters.copy()
         fitter.correction = self.correction(weights)
-        fitted = fitter(model, x, y, self.data, weights=weights, inplace=True)
+        fitted = fitter(model, x, y, self.data, weights=weights, inplace=True, far=far)
         if fitter.correction is None or fitter.fit_info.success:
             return fitted
         log.info("the noise of the template cannot be corrected for: too little else is left")
@@ -305,8 +325,7 @@ def starting_offset(template, data, good, excluded, options):
         )
     found = guess.position[1] * scale_x, guess.position[0] * scale_y
     log.info(
-        "starting offset %.1f, %.1f arcsec: correlation %.2f, %.1f times the scatter",
+        "starting offset %+.2f, %+.2f arcsec: correlation %.2f, %.1f times the scatter",
         *found, guess.correlation, guess.significance,
     )  # fmt: skip
     return tuple(f if v is None else float(v) for f, v in zip(found, given)), guess
-

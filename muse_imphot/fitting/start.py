@@ -45,6 +45,8 @@ class OffsetGuess:
         Correlation coefficient of the highest peak elsewhere, or of a mirrored template.
     position : tuple of float
         The movement along y and x, with a fraction of a pixel from the shape of the peak.
+    trials : int
+        Number of whole-pixel shifts among which this one was chosen.
     """
 
     shift: tuple
@@ -52,6 +54,7 @@ class OffsetGuess:
     significance: float
     rival: float
     position: tuple = None
+    trials: int = 1
 
 
 def correlate_masked(image, good, template, known, max_shift):
@@ -157,7 +160,8 @@ def guess_offset(image, good, template, known, *, max_shift):
         for axis, at in enumerate(peak)
     ]
     shift = tuple(int(at) - reach for at in peak)
-    return OffsetGuess(shift, best, significance, rival, tuple(exact))
+    trials = int(np.count_nonzero(np.isfinite(wanted)))
+    return OffsetGuess(shift, best, significance, rival, tuple(exact), trials)
 
 
 def _vertex(values, at):
@@ -211,7 +215,8 @@ def search_offset(data, good, template, known, *, oversample, max_shift):
     if binned is None:
         return None
     position = tuple(2.0 * p for p in binned.position)
-    return replace(binned, shift=tuple(round(p) for p in position), position=position)
+    shift = tuple(round(p) for p in position)
+    return replace(binned, shift=shift, position=position, trials=4 * binned.trials)
 
 
 def _blurred(template, size, width):

@@ -9,7 +9,7 @@ All convolutions, shifts and derivatives are products in the Fourier plane, henc
 import numpy as np
 from scipy import fft
 
-from .fourier import plane_parts, radial_nodes
+from .fourier import plane_parts, radial_nodes, refined
 from .moffat import moffat_transform, moffat_transform_derivatives, moffat_transform_slope
 
 __all__ = ["ConvolvedTemplate"]
@@ -18,7 +18,7 @@ __all__ = ["ConvolvedTemplate"]
 # template holds nothing that could be divided by it.
 _MIN_RESPONSE = 0.02
 
-_IMAGE = ("psf", 0, 0)
+_IMAGE, _ALONG_X = ("psf", 0, 0), ("psf", 1, 0)
 
 
 class ConvolvedTemplate:
@@ -83,33 +83,14 @@ class ConvolvedTemplate:
         self._nodes = radial_nodes(self.area, self.pixel_scale, top)
         # Where the band had to be cut short, its corners are wanted as well.
         parts = plane_parts(self.area, self.pixel_scale, top, band >= oversample)
-        sky = self._sky(image, oversample, response, top)
+        sky = _sky_spectrum(image, self.area, self.pixel_scale, response, top, workers)
         self._sky_parts = [(part, part.spectrum(sky)) for part in parts]
+        # Pixel centres sit (oversample - 1) / 2 fine steps from the points of the fine grid.
+        self._offset = tuple(0.5 * (oversample - 1) / oversample * s for s in self.pixel_scale)
         self._memo = (None, {})
 
     def __deepcopy__(self, memo):
         return self
-
-    def _sky(self, image, oversample, response, top):
-        """Return the spectrum of the sky, rows and columns from the lowest frequency to the top."""
-        rows, columns = np.arange(-top[0], top[0] + 1), np.arange(top[1] + 1)
-        # Axis by axis, so that columns outside the band need no second transform.
-        sky = fft.rfft(image, axis=1, workers=self.workers)[:, : len(columns)]
-        sky = fft.fft(sky, axis=0, workers=self.workers)[rows]
-        fy, fx = (
-            index / (n * s) for index, n, s in zip((rows, columns), self.area, self.pixel_scale)
-        )
-        known = _response(response, fy, fx)
-        usable = np.abs(known) > _MIN_RESPONSE
-        sky *= np.divide(1.0, known, out=np.zeros_like(known), where=usable)
-        # Pixel centres sit (oversample - 1) / 2 fine steps from the fine grid points; and the sum
-        # over the aliases restores the scale of the inverse transform at pixel size.
-        offset = 0.5 * (oversample - 1) / oversample
-        turns = (2j * np.pi * offset * i / n for i, n in zip((rows, columns), self.area))
-        turn_y, turn_x = (np.exp(turn) for turn in turns)
-        sky *= turn_y[:, None]
-        sky *= turn_x[None, :] / oversample**2
-        return sky
 
     def positions(self):
         """
@@ -135,10 +116,12 @@ class ConvolvedTemplate:
         image : 2D `~numpy.ndarray`
             Of the shape of the window.
         """
-        spectrum = self._sky_parts[0][1].copy()
-        for part, values in self._sky_parts[1:]:
-            spectrum[part.place] += values
-        return self._inverse(spectrum)
+        dy, dx = (-offset for offset in self._offset)
+        (below, spectrum), *aliases = self._sky_parts
+        spectrum = below.shifted(spectrum, dx, dy)
+        for part, values in aliases:
+            spectrum[part.place] += part.shifted(values, dx, dy)
+        return self._along_x(self._along_y(spectrum))
 
     def images(self, point, terms):
         """
@@ -167,7 +150,7 @@ class ConvolvedTemplate:
         missing = [term for term in dict.fromkeys(terms) if term not in kept]
         if missing:
             seen = self._seen(point, missing)
-            found = {term: self._inverse(seen.spectrum(*term)) for term in missing}
+            found = {term: self._image(seen, term) for term in missing}
             kept = self._keep(point, {**kept, **found})
         return [kept[term] for term in terms]
 
@@ -180,7 +163,7 @@ class ConvolvedTemplate:
         self._memo = (point, images)
         return images
 
-    def derivatives(self, point, terms, out):
+    def derivatives(self, point, terms, out, *, scale=1.0, image=True, rough=False):
         """
         The template as seen through a Moffat PSF, and derivatives in single precision.
 
@@ -193,43 +176,57 @@ class ConvolvedTemplate:
             As for `images`.
         out : iterable of 2D float32 `~numpy.ndarray`
             The derivatives are written here, one for each term.
+        scale : float, optional
+            What the derivatives are multiplied with.
+        image : bool, optional
+            Whether the image itself is wanted as well.
+        rough : bool, optional
+            Whether to leave the aliases out, and to calculate the image in single precision too,
+            which takes half the time once more.
 
         Returns
         -------
-        image : 2D `~numpy.ndarray`
+        image : 2D `~numpy.ndarray` or None
             Of the shape of the window; not to be written to.
         """
         point = tuple(float(value) for value in point)
-        seen = self._seen(point, terms)
         kept_point, kept = self._memo
-        if kept_point != point or _IMAGE not in kept:
-            kept = self._keep(point, {_IMAGE: self._inverse(seen.spectrum(*_IMAGE))})
-        seen.to_single_precision()
+        known = not image or (kept_point == point and _IMAGE in kept)
+        seen = self._seen(point, terms, single=known or rough, aliases=not rough)
+        if rough:
+            kept = {_IMAGE: self._image(seen, _IMAGE)}
+        elif not known:
+            kept = self._keep(point, {_IMAGE: self._image(seen, _IMAGE)})
+            seen.to_single_precision()
         for row, term in zip(out, terms):
-            row[...] = self._inverse(seen.spectrum(*term))
-        return kept[_IMAGE]
+            np.multiply(self._image(seen, term), np.float32(scale), out=row)
+        return kept[_IMAGE] if image else None
 
-    def rough_image(self, dx, dy, fwhm, beta):
+    def rough_images(self, dx, dy, psfs, *, step=1):
         """
-        The template as seen through a Moffat PSF, without aliases and in single precision.
+        The template as seen through several PSFs, without aliases and in single precision.
 
         Good enough to choose among trials.
 
         Parameters
         ----------
-        dx, dy, fwhm, beta
-            As for `image`.
+        dx, dy : float
+            Shift along x and y (arcsec).
+        psfs : iterable of tuple
+            Full width at half maximum (arcsec) and exponent of each PSF.
+        step : int, optional
+            Distance of the rows that are wanted: 1 for all of them.
 
         Returns
         -------
-        image : 2D float32 `~numpy.ndarray`
-            Of the shape of the window.
+        images : list of 2D float32 `~numpy.ndarray`
+            One for each PSF, of the rows of the window that are wanted.
         """
         part, sky = self._sky_parts[0]
-        tables = {"psf": moffat_transform(self._nodes, fwhm, beta)}
-        point = (dx, dy, fwhm, beta, 0.0, 0.0)
+        tables = {psf: refined(moffat_transform(self._nodes, *psf)) for psf in psfs}
+        point = (dx - self._offset[1], dy - self._offset[0], np.nan, 0.0, 0.0)
         seen = _SeenPart(part, sky.astype(np.complex64), point, tables)
-        return self._inverse(seen.spectrum("psf"))
+        return [self._along_x(self._along_y(seen.spectrum(psf))[::step]) for psf in psfs]
 
     def image(self, dx, dy, fwhm, beta, e1=0.0, e2=0.0):
         """
@@ -251,49 +248,102 @@ class ConvolvedTemplate:
         """
         return self.images((dx, dy, fwhm, beta, e1, e2), [_IMAGE])[0]
 
-    def _seen(self, point, terms):
+    def _seen(self, point, terms, *, single=False, aliases=True):
         """Return the sky as seen at a point, ready for the images asked for."""
         kinds = {kind for kind, _, _ in terms}
-        fwhm, beta = point[2:4]
+        dx, dy, fwhm, beta, *ellipse = point
         if "beta" in kinds:
             table = moffat_transform_derivatives(self._nodes, fwhm, beta)
         elif kinds - {"psf"}:
             table = moffat_transform_slope(self._nodes, fwhm, beta)
         else:
             table = (moffat_transform(self._nodes, fwhm, beta),)
-        tables = dict(zip(("psf", "fwhm", "beta"), table))
-        return _Seen([_SeenPart(*sky, point, tables) for sky in self._sky_parts])
+        tables = dict(zip(("psf", "fwhm", "beta"), map(refined, table)))
+        point = (dx - self._offset[1], dy - self._offset[0], fwhm, *ellipse)
+        parts = []
+        for part, sky in self._sky_parts if aliases else self._sky_parts[:1]:
+            sky = sky.astype(np.complex64, copy=False) if single else sky
+            parts.append(_SeenPart(part, sky, point, tables))
+        return _Seen(parts)
 
-    def _inverse(self, spectrum):
-        """Return the window of the image of a spectrum, which is spoilt."""
-        # Axis by axis, so that rows outside the window need no second transform.
-        rows, columns = self.window
-        image = fft.ifft(spectrum, axis=0, workers=self.workers, overwrite_x=True)[rows]
-        return fft.irfft(image, n=self.area[1], axis=1, workers=self.workers)[:, columns]
+    def _image(self, seen, term):
+        """Return the window of one image of the sky as seen at a point."""
+        if term == _ALONG_X and seen.halfway is not None:
+            return self._along_x(seen.slope_along_x(self._along_y))
+        halfway = self._along_y(seen.spectrum(*term))
+        if term == _IMAGE:
+            seen.halfway = halfway
+        return self._along_x(halfway)
+
+    # The inverse transform axis by axis, so that rows outside the window need no second one.
+    def _along_y(self, spectrum):
+        """Return the window of the inverse transform along y of a spectrum, which is spoilt."""
+        whole = fft.ifft(spectrum, axis=0, workers=self.workers, overwrite_x=True)
+        return whole[self.window[0]]
+
+    def _along_x(self, halfway):
+        """Return the window of the image of a spectrum that was transformed along y."""
+        whole = fft.irfft(halfway, n=self.area[1], axis=1, workers=self.workers)
+        return whole[:, self.window[1]]
 
 
-def _response(response, fy, fx):
-    """Return the response at frequencies along y, which are symmetric about zero, and along x."""
-    middle = len(fy) // 2
-    half = response(fy[middle:, None], fx[None, :])
-    # Most PSFs do not tell +y from -y. Some rows are enough to know.
-    some = slice(1, None, max(middle // 4, 1))
-    opposite = response(-fy[middle:][some, None], fx[None, :])
-    if np.allclose(opposite, half[some], rtol=0.0, atol=1e-6):
-        return np.concatenate([half[:0:-1], half])
-    return np.concatenate([response(fy[:middle, None], fx[None, :]), half])
+def _sky_spectrum(image, area, pixel_scale, response, top, workers):
+    """
+    Return the spectrum of the sky that a template shows.
+
+    Rows are those of `scipy.fft.fft`, of which only those up to the highest frequency count;
+    columns end there.
+    """
+    # Axis by axis, so that columns outside the band need no second transform.
+    sky = fft.rfft(image, axis=1, workers=workers)[:, : top[1] + 1]
+    sky = fft.fft(sky, axis=0, workers=workers)
+    fy, fx = (np.arange(t + 1) / (n * s) for t, n, s in zip(top, area, pixel_scale))
+    # The sum over the aliases restores the scale of the inverse transform at pixel size.
+    scale = area[0] * area[1] / image.size
+    half = _inverse_response(response, fy, fx, scale)
+    sky[: top[0] + 1] *= half
+    if top[0]:
+        if not _is_symmetric(response, fy, fx):
+            half = _inverse_response(response, -fy, fx, scale)
+        sky[-top[0] :] *= half[:0:-1]
+    return sky
+
+
+def _inverse_response(response, fy, fx, scale):
+    """Return ``scale`` over the response, zero where that is too small."""
+    known = response(fy[:, None], fx[None, :])
+    usable = np.abs(known) > _MIN_RESPONSE
+    return np.divide(scale, known, out=np.zeros_like(known), where=usable)
+
+
+def _is_symmetric(response, fy, fx):
+    """Whether a response is the same for +y and -y, as that of most PSFs."""
+    # Some rows are enough to know.
+    some = fy[1 :: max(len(fy) // 4, 1), None]
+    one, other = (response(sign * some, fx[None, :]) for sign in (1, -1))
+    return np.allclose(one, other, rtol=0.0, atol=1e-6)
 
 
 class _Seen:
-    """The sky, moved and seen through a PSF: the spectra of its images."""
+    """
+    The sky, moved and seen through a PSF: the spectra of its images.
+
+    Attributes
+    ----------
+    halfway : 2D complex `~numpy.ndarray` or None
+        The image itself between the inverse transforms along y and along x, once it is known.
+    """
 
     def __init__(self, parts):
         self._parts = parts
+        self.halfway = None
 
     def to_single_precision(self):
         """Go on in single precision."""
         for part in self._parts:
             part.to_single_precision()
+        if self.halfway is not None:
+            self.halfway = self.halfway.astype(np.complex64, copy=False)
 
     def spectrum(self, kind, n_x=0, n_y=0):
         """Return the spectrum of one image, aliases folded back."""
@@ -302,6 +352,23 @@ class _Seen:
         for alias in aliases:
             spectrum[alias.place] += alias.spectrum(kind, n_x, n_y)
         return spectrum
+
+    def slope_along_x(self, along_y):
+        """Return the derivative in dx, halfway as well; ``along_y`` is what leads there."""
+        below, *aliases = self._parts
+        slope = self.halfway * below.by_x
+        # Aliases along x have other frequencies than those that they are folded onto.
+        others = [(alias, alias.by_x - below.by_x[:, alias.place[1]]) for alias in aliases]
+        others = [(alias, by_x) for alias, by_x in others if by_x.any()]
+        if others:
+            first = min(alias.place[1].start for alias, _ in others)
+            rest = np.zeros((below.n_rows, slope.shape[1] - first), dtype=np.complex64)
+            for alias, by_x in others:
+                rows, columns = alias.place
+                columns = slice(columns.start - first, columns.stop - first)
+                rest[rows, columns] += alias.spectrum("psf") * by_x
+            slope[:, first:] += along_y(rest)
+        return slope
 
 
 class _SeenPart:
@@ -315,17 +382,16 @@ class _SeenPart:
     sky : 2D complex `~numpy.ndarray`
         The spectrum of the sky there.
     point : tuple of float
-        As for `ConvolvedTemplate.images`.
+        ``(dx, dy, fwhm, e1, e2)``, as for `ConvolvedTemplate.images`.
     tables : dict
         Radial functions at the nodes of the part.
     """
 
     def __init__(self, part, sky, point, tables):
-        dx, dy, self._fwhm, _, *self._ellipse = point
+        dx, dy, self._fwhm, *self._ellipse = point
         self._part, self._tables, self.place = part, tables, part.place
-        shift_y, shift_x = (factor.astype(sky.dtype) for factor in part.shift(dx, dy))
-        self._sky = sky * shift_y
-        self._sky *= shift_x
+        self.n_rows = len(part.row)
+        self._sky = part.shifted(sky, dx, dy)
         self._factors = {}
 
     def to_single_precision(self):
@@ -345,7 +411,11 @@ class _SeenPart:
 
     def spectrum(self, kind, n_x=0, n_y=0):
         """Return the spectrum of one image."""
-        spectrum = self._sky * self._factor(kind)
+        if kind in ("e1", "e2"):
+            spectrum = self._sky * self._factor("shape")
+            spectrum *= self._angular(kind)
+        else:
+            spectrum = self._sky * self._factor(kind)
         for factor in (self.by_x,) * n_x + (self.by_y,) * n_y:
             spectrum *= factor
         return spectrum
@@ -353,22 +423,26 @@ class _SeenPart:
     def _factor(self, kind):
         """Return the transform of the PSF or one of its derivatives, all over the plane."""
         if kind not in self._factors:
-            if kind in ("e1", "e2"):
-                factor = self._elliptical(kind)
+            if kind == "shape":
+                factor = self._shape()
             else:
                 dtype = self._sky.real.dtype
                 factor = self._part.spread(self._tables[kind], dtype, *self._ellipse)
             self._factors[kind] = factor
         return self._factors[kind]
 
-    def _elliptical(self, kind):
-        """Return the derivative in the ellipticity."""
+    def _shape(self):
+        """Return what the derivatives in the ellipticity have in common."""
         # The transform depends on fwhm and frequency through their product only, so that its slope
         # in the frequency follows from that in fwhm.
-        real = self._sky.real.dtype
-        fy, fx = self._part.fy.astype(real), self._part.fx.astype(real)
-        angular = 0.5 * (fx**2 - fy**2) if kind == "e1" else fx * fy
+        dtype = self._sky.real.dtype
+        radius2 = self._part.radius2(*self._ellipse).astype(dtype, copy=False)
         # Nothing depends on the ellipticity at zero frequency, where the angle has no meaning.
-        angular /= self._part.radius2(*self._ellipse).astype(real) + np.finfo(real).tiny
-        angular *= self._fwhm * self._factor("fwhm")
-        return angular
+        radius2 += np.finfo(dtype).tiny
+        return self._fwhm * self._factor("fwhm") / radius2
+
+    def _angular(self, kind):
+        """Return how the derivatives in the ellipticity depend on the direction."""
+        dtype = self._sky.real.dtype
+        fy, fx = self._part.fy.astype(dtype), self._part.fx.astype(dtype)
+        return 0.5 * fx**2 - 0.5 * fy**2 if kind == "e1" else fx * fy

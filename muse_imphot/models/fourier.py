@@ -10,16 +10,21 @@ import itertools
 import numpy as np
 from scipy import fft, sparse
 
-__all__ = ["Part", "plane_parts", "radial_nodes"]
+__all__ = ["Part", "plane_parts", "radial_nodes", "refined"]
 
-# Nodes of the radial table from which the transform of the PSF is spread over the Fourier plane.
+# Nodes at which the transform of the PSF is computed, before it is spread over the Fourier plane.
 # They are equally spaced in the square root of the frequency, because the transform has a cusp at
 # zero when beta < 2.
 _N_NODES = 256
 
-# Nodes that an interpolation uses below the Nyquist frequency, where its error is below 1e-7; and
+# First it is interpolated to so many times more nodes, with many of them, then from these to the
+# plane, with few. There are far more places in the plane than nodes.
+_REFINE, _REFINE_POINTS = 16, 8
+_N_FINE = _REFINE * (_N_NODES - 1) + 1
+
+# Nodes that the interpolation uses below the Nyquist frequency, where its error is below 1e-8; and
 # beyond, where little is left to be interpolated, and single precision will do.
-_POINTS, _ALIAS_POINTS = 6, 4
+_POINTS, _ALIAS_POINTS = 3, 2
 
 
 class Part:
@@ -36,12 +41,15 @@ class Part:
         One wave per area along y and x (cycles/arcsec).
     nodes : 1D `~numpy.ndarray`
         Frequencies at which radial functions are given (cycles/arcsec).
+    top : tuple of int
+        Highest frequency known along y and x, in waves per area.
     alias : bool
         Whether the part lies beyond the Nyquist frequency.
     """
 
-    def __init__(self, row, column, place, *, steps, nodes, alias):
+    def __init__(self, row, column, place, *, steps, nodes, top, alias):
         self.row, self.column, self.place, self.alias = row, column, place, alias
+        self._top = top
         self.fy, self.fx = row[:, None] * steps[0], column[None, :] * steps[1]
         self.dtype = np.dtype(np.complex64 if alias else np.complex128)
         # Frequencies of both signs share what is radial.
@@ -57,31 +65,40 @@ class Part:
         Parameters
         ----------
         sky : 2D complex `~numpy.ndarray`
-            The spectrum from the lowest to the highest frequency along y, and from zero to the
-            highest along x. What lies beyond is zero.
+            The spectrum: rows as `scipy.fft.fft` has them, columns from zero to the highest
+            frequency along x. What lies beyond the highest is zero.
 
         Returns
         -------
         spectrum : 2D complex `~numpy.ndarray`
         """
-        top_y, top_x = len(sky) // 2, sky.shape[1] - 1
+        top_y, top_x = self._top
         known_y, known_x = np.abs(self.row) <= top_y, np.abs(self.column) <= top_x
-        spectrum = np.zeros((len(self.row), len(self.column)), dtype=self.dtype)
         row, column = self.row[known_y], self.column[known_x]
+        # Negative indices count from the end, as negative frequencies do.
         if column[0] < 0:
             # The conjugates stand for the half plane that is not kept.
-            values = sky[top_y - row][:, -column[-1] : 1 - column[0]][:, ::-1].conj()
+            values = sky[-row, -column[-1] : 1 - column[0]][:, ::-1].conj()
         else:
-            values = sky[top_y + row][:, column[0] : column[-1] + 1]
+            values = sky[row, column[0] : column[-1] + 1]
+        if known_y.all() and known_x.all():
+            return np.ascontiguousarray(values, dtype=self.dtype)
+        spectrum = np.zeros((len(self.row), len(self.column)), dtype=self.dtype)
         spectrum[known_y, : len(column)] = values
         return spectrum
 
-    def shift(self, dx, dy):
-        """Return the factors along y and along x that move the sky (arcsec)."""
-        return (np.exp(-2j * np.pi * f * d) for f, d in ((self.fy, dy), (self.fx, dx)))
+    def shifted(self, spectrum, dx, dy):
+        """Return the spectrum of a sky that is moved (arcsec)."""
+        along_y, along_x = (
+            np.exp(-2j * np.pi * f * d).astype(spectrum.dtype)
+            for f, d in ((self.fy, dy), (self.fx, dx))
+        )
+        moved = spectrum * along_y
+        moved *= along_x
+        return moved
 
     def spread(self, table, dtype, e1=0.0, e2=0.0):
-        """Return a radial function, given at the nodes, all over the part."""
+        """Return a radial function, given by `refined`, all over the part."""
         if e1 == e2 == 0.0:
             quadrant = self._matrix @ table.astype(self._matrix.dtype, copy=False)
             return quadrant.astype(dtype, copy=False).reshape(self._shape)[self._mirror]
@@ -91,15 +108,16 @@ class Part:
     def radius2(self, e1=0.0, e2=0.0):
         """Return the square of the frequency, along circles or along ellipses."""
         fy, fx = self.fy, self.fx
-        return (1.0 + e1) * fx**2 + (1.0 - e1) * fy**2 + 2.0 * e2 * fx * fy
+        round_ = (1.0 + e1) * fx**2 + (1.0 - e1) * fy**2
+        return round_ + 2.0 * e2 * fx * fy if e2 else round_
 
     def _interpolation(self, radius):
         """Return the matrix that interpolates a radial table at some frequencies."""
         # Beyond the table the transform is negligible, or the corner of the plane is empty anyway.
-        position = np.sqrt(np.minimum(radius.ravel() / self._limit, 1.0)) * (_N_NODES - 1)
+        position = np.sqrt(np.minimum(radius.ravel() / self._limit, 1.0)) * (_N_FINE - 1)
         if self.alias:
-            return _interpolation_matrix(position, _ALIAS_POINTS).astype(np.float32)
-        return _interpolation_matrix(position, _POINTS)
+            return _interpolation_matrix(position, _ALIAS_POINTS, _N_FINE).astype(np.float32)
+        return _interpolation_matrix(position, _POINTS, _N_FINE)
 
 
 def radial_nodes(area, pixel_scale, top):
@@ -147,6 +165,7 @@ def plane_parts(area, pixel_scale, top, corners):
     options = {
         "steps": tuple(1.0 / (n * s) for n, s in zip(area, pixel_scale)),
         "nodes": radial_nodes(area, pixel_scale, top),
+        "top": top,
     }
     everything = (slice(None), slice(None))
     parts = [Part(rows, columns, everything, alias=False, **options)]
@@ -182,10 +201,33 @@ def _span(wanted):
     return slice(int(found[0]), int(found[-1]) + 1) if found.size else None
 
 
-def _interpolation_matrix(position, n_points):
+def refined(table):
+    """
+    Interpolate a radial function to more nodes.
+
+    Parameters
+    ----------
+    table : 1D `~numpy.ndarray`
+        The function at the `radial_nodes`.
+
+    Returns
+    -------
+    table : 1D `~numpy.ndarray`
+        What `Part.spread` needs.
+    """
+    return _refinement() @ table
+
+
+@functools.lru_cache(maxsize=1)
+def _refinement():
+    """Return the matrix that interpolates the table to the fine nodes."""
+    return _interpolation_matrix(np.arange(_N_FINE) / _REFINE, _REFINE_POINTS, _N_NODES)
+
+
+def _interpolation_matrix(position, n_points, n_nodes):
     """Return the sparse matrix that interpolates equally spaced nodes at ``position``."""
-    first = np.floor(position).astype(np.int32) - (n_points // 2 - 1)
-    first = np.clip(first, 0, _N_NODES - n_points)
+    first = np.floor(position - (0.5 * n_points - 1.0)).astype(np.int32)
+    first = np.clip(first, 0, n_nodes - n_points)
     t = position - first
     weights = np.ones((len(position), n_points))
     for j in range(n_points):
@@ -195,5 +237,5 @@ def _interpolation_matrix(position, n_points):
     columns = first[:, None] + np.arange(n_points, dtype=np.int32)
     starts = np.arange(0, columns.size + 1, n_points, dtype=np.int32)
     return sparse.csr_array(
-        (weights.ravel(), columns.ravel(), starts), shape=(len(position), _N_NODES)
+        (weights.ravel(), columns.ravel(), starts), shape=(len(position), n_nodes)
     )

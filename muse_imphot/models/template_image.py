@@ -141,7 +141,7 @@ class TemplateImage2D(Fittable2DModel):
         self.template.images(_point(p), _terms_needed(names, p))
         return [np.asarray(self._derivative(name, p, position)) for name in names]
 
-    def linearise(self, names, parameters, out, given=None):
+    def linearise(self, names, parameters, out, *, given=None, image=True, rough=False):
         """
         The model at all its pixels, and derivatives of it in single precision.
 
@@ -160,27 +160,35 @@ class TemplateImage2D(Fittable2DModel):
         given : dict, optional
             Derivatives that are known already, by name. Those in rotation and magnification are
             made of those in dx and dy.
+        image : bool, optional
+            Whether the model itself is wanted as well.
+        rough : bool, optional
+            Whether steps that need not be exact are all that it is for; see
+            `ConvolvedTemplate.derivatives`.
 
         Returns
         -------
-        image : 2D `~numpy.ndarray`
+        image : 2D `~numpy.ndarray` or None
         """
         p, _ = self._numbers(parameters)
         rows = dict(zip(names, out))
         known = rows | (given or {})
+        wanted, image = image, image or "scale" in rows
         turned = p["rotation"] or p["magnification"]
         if turned or (not rows.keys().isdisjoint(_TURNS) and not {"dx", "dy"} <= known.keys()):
             x, y = self.grid()
             for row, derivative in zip(out, self.partial_derivatives(names, x, y, *parameters)):
                 row[...] = derivative
-            return self.evaluate(x, y, *parameters)
+            return self.evaluate(x, y, *parameters) if wanted else None
         images = {name: row for name, row in rows.items() if name in _TERMS}
         terms = [_TERMS[name] for name in images]
-        sky = self.template.derivatives(_point(p), terms, list(images.values()))
-        for row in images.values():
-            row *= p["scale"]
+        sky = self.template.derivatives(
+            _point(p), terms, list(images.values()), scale=p["scale"], image=image, rough=rough
+        )
         u_, v = self.template.positions()
         _fill_simple(rows, known, sky, u_[:1].astype(out.dtype), v[:, :1].astype(out.dtype))
+        if not wanted:
+            return None
         value = p["scale"] * sky
         value += p["bg"]
         if p["bg_x"] or p["bg_y"]:

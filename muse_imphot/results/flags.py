@@ -63,7 +63,7 @@ class FitFlags(enum.IntFlag):
     MISSING_TERM = (
         1 << 10,
         "a rotation, a magnification, a slope of the background or an ellipticity is significant, "
-        "but was not fitted",
+        "but was not fitted; or an offset, a scale or a background was held at a wrong value",
     )
     TEMPLATE_NOISE = (
         1 << 11,
@@ -82,6 +82,11 @@ class FitFlags(enum.IntFlag):
         1 << 14,
         "no star has a known proper motion: the offsets may be those of the stars, not of the "
         "image",
+    )
+    OFFSET_UNCONFIRMED = (
+        1 << 15,
+        "too few sources agree to confirm the offset: with a probability above 1 per cent "
+        "unrelated images would match as well, at one of the offsets that were searched",
     )
 
     def __new__(cls, value, meaning=""):
