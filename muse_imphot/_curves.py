@@ -44,6 +44,7 @@ _WAVE_UNITS = {
 _COMMENT_MARKS = ("#", "%", ";", "!", "//", "\\")
 _MAX_BYTES = 50_000_000  # no filter curve is that large; a data cube is
 _MAX_THROUGHPUT = 1.5  # above it, the numbers are probably percent
+_MORE_THAN_ALL = 1.001  # above it, they are not throughputs, but their shape may be right
 _MIN_MEAN_WAVELENGTH = 2000.0  # below it, the numbers are probably nm or micron
 _OPEN_END = 0.01  # fraction of the peak that is too much for the end of a curve
 
@@ -134,7 +135,7 @@ def read_curve(path):
     return _read_ecsv(path, text) if text.startswith("# %ECSV") else _read_text(path, text)
 
 
-def validated(wavelength, throughput, *, name, unit=None, min_points=3):
+def validated(wavelength, throughput, *, name, unit=None, min_points=3, known=False):
     """
     Check the points of a filter curve.
 
@@ -148,6 +149,8 @@ def validated(wavelength, throughput, *, name, unit=None, min_points=3):
         The unit of ``wavelength``. Without it Angstrom is assumed if the numbers look like that.
     min_points : int, optional
         How many points there must be.
+    known : bool, optional
+        Whether what is odd about the curve has been said before.
 
     Returns
     -------
@@ -170,16 +173,29 @@ def validated(wavelength, throughput, *, name, unit=None, min_points=3):
     wavelength, throughput = _check_order(wavelength, throughput, name)
     if unit is None:
         _check_looks_like_angstrom(wavelength.mean(), name)
+    if not known:
+        _warn_of_oddities(wavelength, throughput, name)
+    return wavelength * (unit or u.AA).to(u.AA), throughput
+
+
+def _warn_of_oddities(wavelength, throughput, name):
+    """Say what is odd about a curve that can be used."""
+    peak = throughput.max()
+    if peak > _MORE_THAN_ALL:
+        log.warning(
+            "%s: the largest throughput is %.4g, more than 1; only the shape of the curve counts",
+            name,
+            peak,
+        )
     for end in (0, -1):
-        if throughput[end] > _OPEN_END * throughput.max():
+        if throughput[end] > _OPEN_END * peak:
             log.warning(
                 "%s: the curve does not reach zero at its end at %g (%.1f %% of the peak); "
                 "it is taken as zero beyond",
                 name,
                 wavelength[end],
-                100 * throughput[end] / throughput.max(),
+                100 * throughput[end] / peak,
             )
-    return wavelength * (unit or u.AA).to(u.AA), throughput
 
 
 def _check_throughput(wavelength, throughput, name):
@@ -238,7 +254,7 @@ def _check_looks_like_angstrom(mean, name):
     guess = "nm" if mean > 100 else "micron" if mean > 0.1 else "m"
     raise BandpassError(
         f"{name}: the mean wavelength is {mean:g}, which looks like {guess}, not Angstrom; "
-        f"say which it is with wave_unit={guess!r} (or wave_unit='Angstrom')"
+        f"say which it is: wave_unit={guess!r} or 'Angstrom' (--wave-unit)"
     )
 
 

@@ -106,7 +106,7 @@ class HstFilterInfo:
 
     def __init__(self, hst_or_name):
         named = parse_filter_name(hst_or_name)
-        label = f"{hst_or_name}" if isinstance(hst_or_name, str | PathLike) else "HST image"
+        label = _label_of(hst_or_name)
         if named is not None:
             self.filter_name, instrument = named
             self.instrument = instrument or DEFAULT_INSTRUMENT
@@ -156,6 +156,14 @@ class HstFilterInfo:
                 AssumptionWarning,
                 stacklevel=4,
             )
+
+
+def _label_of(source):
+    """Return what messages call an image."""
+    if isinstance(source, str | PathLike):
+        return f"{source}"
+    name = card_value(getattr(source, "meta", None) or {}, "IMPFILE")
+    return f"HST image {name}" if name else "HST image"
 
 
 def _cards_of(source):

@@ -42,6 +42,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _MEDIA = ("vacuum", "air")
+# In the metadata of a curve: it has been checked, and what is odd about it has been said.
+_CHECKED = "imphot_checked"
 
 #: The wavelengths (air, Angstrom) of cubes of the two modes of MUSE.
 MUSE_RANGES = {"nominal": (4750.0, 9350.0), "extended": (4650.0, 9350.0)}
@@ -171,9 +173,16 @@ def load_bandpass(curve, *, instrument=None, wave_unit=None, medium="vacuum"):
         label = found.meta.get("filter") or source.name.split(".")[0]
     if found.unit is not None and unit not in (None, found.unit):
         log.warning("%s: states its wavelengths in %s; %s is ignored", source, found.unit, unit)
-    points = validated(found.wavelength, found.throughput, name=source, unit=found.unit or unit)
+    points = validated(
+        found.wavelength,
+        found.throughput,
+        name=source,
+        unit=found.unit or unit,
+        known=found.meta.pop(_CHECKED, False),
+    )
     wavelength = _in_vacuum(points[0], found.meta.get("wavelength_medium", medium), source)
-    meta = {**found.meta, "name": re.sub(r"[^\w.+-]+", "_", str(label), flags=re.ASCII)}
+    name = re.sub(r"[^\w.+-]+", "_", str(label), flags=re.ASCII)
+    meta = {**found.meta, "name": name, _CHECKED: True}
     return SpectralElement(Empirical1D, points=wavelength, lookup_table=points[1], meta=meta)
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from astropy import units as u
 from ._numbers import read_number
 from .bandpass import HstFilterInfo
 from .exceptions import AssumptionWarning, GeometryError, UserError
-from .io import read_hst_image
+from .io import open_fits, read_hst_image
 from .models import moffat_transform
 from .template import (
     HstPSF,
@@ -114,6 +115,8 @@ class TemplateSource:
         The MUSE image.
     hst_unit : str or `~astropy.units.Unit`, optional
         Unit of the HST image, where its header does not say it or is wrong.
+    hst_weight : path-like, optional
+        File of the weights of the HST image, if they are not in its own.
     max_offset : float, optional
         Largest pointing error to allow for (arcsec).
     filter_info : `~muse_imphot.HstFilterInfo`, optional
@@ -140,6 +143,7 @@ class TemplateSource:
         muse,
         *,
         hst_unit=None,
+        hst_weight=None,
         max_offset=12.0,
         filter_info=None,
         measure_noise=True,
@@ -154,16 +158,28 @@ class TemplateSource:
         refuse_both(hst_psf, *moffat)
         self._muse = muse
         self._image = self._made = None
-        self._template = _existing_template(hst, muse)
+        self._weight = hst_weight
         self._options = {
             "filter_info": filter_info,
             "max_offset": max_offset,
             "margin": _MARGIN,
             "measure_noise": measure_noise,
         }
+        path = hst if isinstance(hst, str | os.PathLike) else None
+        # Once: a packed file is unpacked each time.
+        with nullcontext() if path is None else open_fits(path) as hdul:
+            self._template = _existing_template(hst, muse, hdul)
+            if self._template is None:
+                around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
+                self._image = read_hst_image(
+                    hst, around=around, unit=hst_unit, weight=hst_weight, hdul=hdul
+                )
+        if self._template is not None and hst_weight is not None:
+            raise UserError(
+                "hst_weight: weights belong to an HST image, but a template was given; give the "
+                "HST image itself"
+            )
         if self._template is None:
-            around = (muse.wcs, muse.data.shape, max_offset + 2 * _MARGIN)
-            self._image = read_hst_image(hst, around=around, unit=hst_unit)
             self._template = regridded_template(
                 self._image, muse, filter_info=filter_info, max_offset=max_offset
             )
@@ -273,7 +289,9 @@ class TemplateSource:
             around = (self._muse.wcs, self._muse.data.shape, _STARS_WITHIN)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AssumptionWarning)  # of the unit: it was said
-                larger = read_hst_image(hst, around=around, unit=self._image.unit)
+                larger = read_hst_image(
+                    hst, around=around, unit=self._image.unit, weight=self._weight
+                )
             if larger.shape == self._image.shape:
                 raise
             log.info("%s; stars around the field are tried", exc)
@@ -288,12 +306,12 @@ class TemplateSource:
         return self._psf.turned(frame_matrix(self._image, SimpleNamespace(wcs=wcs, shape=shape)))
 
 
-def _existing_template(hst, muse):
+def _existing_template(hst, muse, hdul):
     """Return the template, in the unit of the MUSE image, if one is given; None if an image is."""
     if isinstance(hst, Template):
         return hst.for_image(muse)
-    if isinstance(hst, str | os.PathLike) and is_template_file(hst):
-        return read_template(hst, muse)
+    if hdul is not None and is_template_file(hst, hdul=hdul):
+        return read_template(hst, muse, hdul=hdul)
     return None
 
 

@@ -329,6 +329,13 @@ class TestFaults:
             tmp_path, "largest throughput is 50, which looks like percent", WAVE, 100 * THROUGHPUT
         )
 
+    def test_more_than_all(self, tmp_path, caplog):
+        """It is no throughput, but a curve all the same; that is said once."""
+        path = write(tmp_path / "curve.dat", WAVE, THROUGHPUT / max(THROUGHPUT) * 1.4)
+        curve = load_bandpass(load_bandpass(path))
+        assert curve(curve.pivot()) > 1
+        assert caplog.text.count("the largest throughput is 1.4, more than 1") == 1
+
     def test_zero(self, tmp_path):
         self.refuse(tmp_path, "every throughput is zero", WAVE, 0 * THROUGHPUT)
 
@@ -439,6 +446,7 @@ class TestSpectralElements:
     def test_loading_twice(self):
         first = load_bandpass("WFC3 F606W")
         again = load_bandpass(first, medium="air")
+        assert again.meta == first.meta
         assert again.meta["name"] == "F606W"
         np.testing.assert_array_equal(again.waveset, first.waveset)
 

@@ -95,11 +95,38 @@ def test_cube(tmp_path, changes):
     assert_allclose(sky(image.wcs), expected_sky(cards), rtol=0, atol=1e-12)
 
 
-def test_contradicting_matrices(tmp_path):
-    """Against the standard, and the one that wcslib takes makes no sense."""
-    hdus = muse_hdus(PC1_1=1.0, PC2_2=1.0, CDELT1=1.0, CDELT2=1.0)
-    with pytest.raises(HeaderError, match="pixels of 3600 arcsec; .* correct the CD matrix"):
-        read_muse_image(write(hdus, tmp_path / "in.fits"))
+STEP = 0.2 / 3600
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"PC1_1": 1.0, "PC2_2": 1.0, "CDELT1": 1.0, "CDELT2": 1.0},
+        {"PC1_1": 1.0, "PC2_2": 1.0},
+        {"PC1_1": 1.0, "PC2_2": 1.0, "CDELT1": -1.1 * STEP, "CDELT2": 1.1 * STEP},
+        {"PC1_2": 0.1, "CDELT1": -STEP, "CDELT2": STEP},
+    ],
+    ids=str,
+)
+def test_contradicting_matrices(tmp_path, cards):
+    """Two are against the standard, and nobody knows which one is meant."""
+    with pytest.raises(HeaderError, match=r"in\.fits: .* a CD and a PC matrix, which differ"):
+        read_muse_image(write(muse_hdus(**cards), tmp_path / "in.fits"))
+
+
+@pytest.mark.parametrize("cards", [{"PC1_1": 1.0}, {"PC2_1": 0.0}])
+def test_two_matrices_that_agree(tmp_path, cards):
+    hdus = muse_hdus(CDELT1=-STEP, CDELT2=STEP, **cards)
+    image = read_muse_image(write(hdus, tmp_path / "in.fits"))
+    assert_allclose(image.wcs.pixel_scale_matrix, np.diag([-STEP, STEP]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_row_of_zeros(tmp_path, axis):
+    """It is filled with 1 degree per pixel on the way, and not singular any more."""
+    cards = {f"CD{axis}_1": 0.0, f"CD{axis}_2": 0.0}
+    with pytest.raises(HeaderError, match="pixels of 3600 x 0.2 arcsec; .* correct the CD matrix"):
+        read_muse_image(write(muse_hdus(**cards), tmp_path / "in.fits"))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 12), (12, 1)])

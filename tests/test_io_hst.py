@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData
+from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.wcs import WCS
 from helpers import SHARED_DATA, needs_shared_data
 from hypothesis import given, settings
@@ -95,6 +95,62 @@ class TestReadFile:
         bad[10, 10] = True
         assert_array_equal(image.mask, bad)
         assert np.all(image.data[bad] == 0)
+
+    @pytest.mark.parametrize("bunit", ["ELECTRONS/S", "ELECTRONS"])
+    def test_variance_from_weights(self, path, bunit):
+        weight = np.random.default_rng(1).uniform(1, 9, (60, 50)).astype(np.float32)
+        weight[4, 5] = 0
+        image = read_hst_image(write(hst_hdus(wht=weight, BUNIT=bunit), path))
+        variance = image.uncertainty.array
+        assert isinstance(image.uncertainty, VarianceUncertainty)
+        assert variance.dtype == np.float32
+        assert_allclose((variance * weight)[weight > 0], 1, rtol=1e-6)
+        assert variance[4, 5] == 1
+        again = read_hst_image(image)
+        assert_array_equal(again.uncertainty.array, variance)
+
+    def test_variance_from_errors(self, path):
+        error = np.random.default_rng(1).uniform(1, 9, (60, 50)).astype(np.float32)
+        error[4, 5] = 0
+        hdus = hst_hdus()
+        hdus.append(fits.ImageHDU(error, name="ERR"))
+        image = read_hst_image(write(hdus, path))
+        assert_allclose(image.uncertainty.array[~image.mask], error[error > 0] ** 2, rtol=1e-5)
+        assert_array_equal(image.mask, error == 0)
+
+    def test_errors_that_are_not_filled_in(self, path):
+        hdus = hst_hdus()
+        hdus.append(fits.ImageHDU(np.zeros((60, 50), np.float32), name="ERR"))
+        image = read_hst_image(write(hdus, path))
+        assert image.uncertainty is None
+        assert not image.mask.any()
+
+    def test_weights_of_another_file(self, path, tmp_path):
+        """They replace those of the image, and are cut with it."""
+        weight = np.arange(1.0, 3001.0, dtype=np.float32).reshape(60, 50)
+        weight[20:, 20] = 0
+        other = tmp_path / "wht.fits"
+        fits.PrimaryHDU(weight).writeto(other)
+        write(hst_hdus(wht=np.ones((60, 50), np.float32)), path)
+        image = read_hst_image(path, weight=other)
+        assert_array_equal(image.mask, weight == 0)
+        assert_allclose((image.uncertainty.array * weight)[weight > 0], 1, rtol=1e-6)
+        part = read_hst_image(path, around=around(0.05, (20, 30), margin=0.0), weight=other)
+        assert part.shape < image.shape
+        origin = np.rint(image.wcs.world_to_pixel(part.wcs.pixel_to_world(0, 0))).astype(int)
+        rows, columns = (slice(o, o + n) for o, n in zip(origin[::-1], part.shape))
+        assert_array_equal(part.uncertainty.array, image.uncertainty.array[rows, columns])
+
+    def test_weights_of_another_file_refused(self, path, tmp_path):
+        other = tmp_path / "wht.fits"
+        fits.PrimaryHDU(np.ones((60, 51))).writeto(other)
+        write(hst_hdus(), path)
+        with pytest.raises(InputFileError, match=r"wht\.fits: the shape of the weights, \(60,"):
+            read_hst_image(path, weight=other)
+        with pytest.raises(InputFileError, match=r"no\.fits: no such file"):
+            read_hst_image(path, weight=tmp_path / "no.fits")
+        with pytest.raises(InputFileError, match="for an image from a file; add an uncert"):
+            read_hst_image(read_hst_image(path), weight=other)
 
     def test_blank_margin_without_weights(self, path):
         """Blocks of exact zeros in an image with noise are outside the mosaic."""

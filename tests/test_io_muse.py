@@ -128,12 +128,14 @@ class TestReadFile:
         assert image.mask.sum() == 20
         assert "20 pixels of negative variance" in caplog.text
 
-    def test_huge_values_survive(self, path):
+    @pytest.mark.parametrize("value", [3.4e38, -3.4e38, 1.6e38])
+    def test_finite_values_that_stand_for_none(self, path, value):
         data = pixels()
-        data[0, 0] = 1e38
+        data[0, 0], data[1, 1] = value, 1e29
         image = read_muse_image(write(muse_hdus(data), path))
-        assert_allclose(image.data[0, 0], 1e38, rtol=1e-6)
-        assert not image.mask.any()
+        assert image.mask.sum() == 1
+        assert image.mask[0, 0]
+        assert_allclose(image.data[1, 1], 1e29, rtol=1e-6)
 
     def test_integers_with_blank(self, path):
         data = np.arange(120, dtype=np.int16).reshape(12, 10)
@@ -266,13 +268,26 @@ class TestContainerFaults:
     )
     def test_not_fits(self, path, content, kind):
         path.write_bytes(content)
-        self.check(path, f"is not a FITS file: .*{kind}")
+        self.check(path, f"is not a FITS file: .*{kind}.*; a FITS file is needed")
 
-    @pytest.mark.parametrize("size", [100, 2000, 2881, 4000])
-    def test_truncated_in_header(self, path, size):
+    @pytest.mark.parametrize(
+        ("size", "message"),
+        [
+            (100, "damaged or truncated"),
+            (2000, "damaged or truncated"),
+            (2888, "is truncated in the header of extension 1; fetch the file again"),
+            (4000, "is truncated in the header of extension 1; fetch the file again"),
+        ],
+    )
+    def test_truncated_in_header(self, path, size, message):
         content = write(muse_hdus(), path).read_bytes()
         path.write_bytes(content[:size])
-        self.check(path, "damaged or truncated|holds only a header")
+        self.check(path, message)
+
+    def test_truncated_in_header_of_stat(self, path):
+        content = write(muse_hdus(), path).read_bytes()
+        path.write_bytes(content[: content.index(b"XTENSION", 2889) + 300])
+        self.check(path, "is truncated in the header of extension 2")
 
     def test_truncated_in_data(self, path):
         content = write(muse_hdus(pixels((60, 50)), stat=None), path).read_bytes()

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose
 
 from muse_imphot import fit_image_photometry, template_source
 from muse_imphot.exceptions import GeometryError, HeaderError, InputFileError, UserError
+from muse_imphot.io import fits_files
 from muse_imphot.template import (
     HstPSF,
     ImagePSF,
@@ -335,3 +336,44 @@ class TestSource:
     def test_numbers(self, pair, name):
         with pytest.raises(UserError, match=f"{name}: -1 was given; a finite number above"):
             TemplateSource(pair.hst, pair.muse, **{name: -1.0})
+
+
+class TestFiles:
+    @pytest.fixture
+    def path(self, pair, tmp_path):
+        path = tmp_path / "hst.fits.gz"
+        header = pair.hst.meta.copy()
+        header.update(pair.hst.wcs.to_header(relax=True))
+        fits.PrimaryHDU(pair.hst.data.astype(np.float32), header).writeto(path)
+        return path
+
+    @pytest.mark.parametrize("kind", ["image", "template"])
+    def test_opened_once(self, pair, template, path, kind, tmp_path, monkeypatch):
+        """A packed file is unpacked as a whole each time."""
+        if kind == "template":
+            path = tmp_path / "template.fits.gz"
+            write_template(template, path)
+        opened = []
+        unpack = fits_files._unpack
+        monkeypatch.setattr(
+            fits_files, "_unpack", lambda *args: (opened.append(args[-1]), unpack(*args))
+        )
+        load_template(path, pair.muse, max_offset=2.0, measure_noise=False)
+        assert opened == [path]
+
+    def test_weights(self, pair, path, tmp_path):
+        """Weights in a file of their own mask, and tell how large the noise of the field is."""
+        weight = np.ones(pair.hst.shape, dtype=np.float32)
+        field = pair.hst.wcs.world_to_pixel(pair.muse.wcs.pixel_to_world(60.0, 45.0))
+        x, y = (int(v) for v in field)
+        weight[y - 9 : y + 9, x - 9 : x + 9] = 0.0
+        fits.PrimaryHDU(weight).writeto(tmp_path / "wht.fits")
+        source = TemplateSource(path, pair.muse, max_offset=2.0, hst_weight=tmp_path / "wht.fits")
+        template = source.make()
+        margin = template.margin
+        assert not template.known[45 + margin, 60 + margin]
+        assert load_template(path, pair.muse, max_offset=2.0).known[45 + margin, 60 + margin]
+
+    def test_weights_of_a_template(self, pair, template):
+        with pytest.raises(UserError, match="hst_weight: weights belong to an HST image, but a"):
+            load_template(template, pair.muse, hst_weight="wht.fits")

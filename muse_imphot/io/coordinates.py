@@ -49,6 +49,7 @@ def celestial_wcs(header, label, *, hdul=None):
     wanted = (c for c in header.cards if re.fullmatch(r"NAXIS\d*", c.keyword) or is_wcs_card(c))
     header = fits.Header(list(wanted))
     _check_numbers(header, label)
+    header = _with_one_matrix(header, label)
     header = _without_stray_sip(header, label)
     try:
         # FITSFixedWarning: RADECSYS, units and other things that wcslib mends by itself.
@@ -121,7 +122,7 @@ def pixel_scale(wcs):
     Returns
     -------
     scale : float
-        Square root of the area of a pixel, arcsec.
+        Square root of the area of a pixel at the reference point, without distortion, arcsec.
     """
     return float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))) * 3600.0
 
@@ -137,11 +138,12 @@ def _check_matrix(wcs, label):
             f"{label}: the CD matrix of the WCS is singular ({matrix.ravel().tolist()}); "
             "both axes need a pixel scale"
         )
-    scale = pixel_scale(wcs)
-    # Absent CD and CDELT give 1 deg per pixel.
-    if not 1e-4 < scale < 60.0:
+    # Absent CD and CDELT give 1 deg per pixel, also if it is those of one axis.
+    long, short = 3600.0 * singular_values
+    if not (1e-4 < short and long < 60.0):
+        size = f"{long:.6g}" if np.isclose(long, short) else f"{long:.6g} x {short:.6g}"
         raise HeaderError(
-            f"{label}: the WCS says pixels of {scale:.6g} arcsec; MUSE has 0.2, HST 0.03-0.1: "
+            f"{label}: the WCS says pixels of {size} arcsec; MUSE has 0.2, HST 0.03-0.1: "
             "correct the CD matrix (or CDELT) and CUNIT"
         )
 
@@ -157,6 +159,32 @@ def _check_numbers(header, label):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (is_number and np.isfinite(value)):
             raise HeaderError(f"{label}: {key} = {value!r} in the WCS is not a finite number")
+
+
+def _with_one_matrix(header, label):
+    """
+    Return the header without the PC matrix if there is a CD matrix, too.
+
+    That is against the standard, and HeaderError is raised unless they are the same.
+    """
+    cd, pc = (_matrix_cards(header, name) for name in ("CD", "PC"))
+    if cd is None or pc is None:
+        return header
+    steps = [card_value(header, f"CDELT{i}", 1.0) for i in (1, 2)]
+    pc = pc + np.diag([f"PC{i}_{i}" not in header for i in (1, 2)])
+    if not np.allclose(pc * np.reshape(steps, (2, 1)), cd, rtol=0, atol=1e-6 * np.abs(cd).max()):
+        raise HeaderError(
+            f"{label}: the WCS has a CD and a PC matrix, which differ; delete the wrong one of them"
+        )
+    return fits.Header([c for c in header.cards if not re.fullmatch(r"PC\d_\d", c.keyword)])
+
+
+def _matrix_cards(header, name):
+    """Return the matrix of the first two axes in CDi_j or PCi_j cards; None without any."""
+    keys = [f"{name}{i}_{j}" for i in (1, 2) for j in (1, 2)]
+    if not any(key in header for key in keys):
+        return None
+    return np.reshape([float(card_value(header, key, 0.0)) for key in keys], (2, 2))
 
 
 def _without_stray_sip(header, label):

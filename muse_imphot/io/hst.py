@@ -6,9 +6,11 @@ HST images: drizzled mosaics and the cut-outs of them that cover a MUSE field.
 import logging
 import os
 import warnings
+from contextlib import nullcontext
 
 import astropy.units as u
 import numpy as np
+from astropy.nddata import VarianceUncertainty
 from scipy import ndimage
 
 from ..exceptions import AssumptionWarning, GeometryError, HeaderError, InputFileError
@@ -36,7 +38,7 @@ _NO_WEIGHT = "without weight (WHT)"
 _LEAST_NOISE = 0.2
 
 
-def read_hst_image(source, *, around=None, unit=None):
+def read_hst_image(source, *, around=None, unit=None, weight=None, hdul=None):
     """
     Read an HST image.
 
@@ -50,6 +52,10 @@ def read_hst_image(source, *, around=None, unit=None):
         with a margin in arcsec on every side, so that mosaics of any size can be used.
     unit : str or `~astropy.units.UnitBase`, optional
         The unit of the data, where BUNIT is wrong or absent: "electron/s", "ELECTRONS", ...
+    weight : path-like, optional
+        The FITS file of its weights, on the same pixels, if they are not an extension WHT.
+    hdul : `~astropy.io.fits.HDUList`, optional
+        The file ``source``, if `open_fits` has opened it already.
 
     Returns
     -------
@@ -59,7 +65,9 @@ def read_hst_image(source, *, around=None, unit=None):
         pixels that are exactly zero); ``unit``, electron/s or count/s (both are to be
         multiplied by PHOTFLAM), or a flux density per wavelength if the image is calibrated
         already; ``wcs``; ``meta``, the header of the image followed by the cards that only the
-        primary header has; no ``uncertainty``.
+        primary header has; ``uncertainty``, the variance from the weights (1 / WHT) or errors
+        (ERR): how it varies over the image, but not how large it is, because weight maps are of
+        many kinds; None without any.
 
     Raises
     ------
@@ -76,51 +84,97 @@ def read_hst_image(source, *, around=None, unit=None):
         If the unit is not stated, or contradicts the drizzle keywords.
     """
     if is_path(source):
-        raw = _read_file(os.fspath(source), around)
+        path = os.fspath(source)
+        with open_fits(path) if hdul is None else nullcontext(hdul) as hdul:
+            raw = _read_file(hdul, path, around, weight)
     else:
+        if weight is not None:
+            raise InputFileError(
+                weight, "weights from a file are for an image from a file; add an uncertainty"
+            )
         raw = raw_from_object(source, "HST")
         _refuse_muse(raw.header, raw.wcs, raw.label)
-        raw.variance = None
         if around is not None:
             raw = _cut_raw(raw, around)
     check_real(raw.data, raw.label)
     if _NO_WEIGHT not in raw.bad:
         raw.bad["in blank margins"] = _blank(raw.data)
     new_unit, factor = _rate_unit(raw, unit)
+    # Not by clean_image, which makes double precision of it.
+    variance, raw.variance = raw.variance, None
+    if variance is not None:
+        raw.bad.setdefault(_NO_WEIGHT, ~((variance > 0) & np.isfinite(variance)))
     try:
-        return clean_image(raw, new_unit, factor=factor)
+        image = clean_image(raw, new_unit, factor=factor)
     except InputFileError as error:
         if around is None:
             raise
         raise GeometryError(
             f"{raw.label}: nothing of the image is valid within the MUSE field ({error.problem})"
         ) from error
+    if variance is not None:
+        if not is_path(source):
+            variance = variance.copy()
+        variance[image.mask] = 1.0
+        image.uncertainty = VarianceUncertainty(variance, copy=False)
+    return image
 
 
-def _read_file(path, around):
-    with open_fits(path) as hdul:
-        _refuse_chips(hdul, path)
-        hdu = find_image(hdul, path, ("SCI", "DATA"), 2)
-        header = merged_header(hdu.header, hdul[0].header)
-        _refuse_muse(header, None, path)
-        shape = image_shape(hdu, 2)
-        if len(shape) != 2:
-            raise InputFileError(
-                path, f"has {len(shape)} axes, shape {shape}; an HST image of 2 axes is needed"
-            )
-        wcs = celestial_wcs(hdu.header, path, hdul=hdul)
-        _refuse_muse(header, wcs, path)
-        weight = same_shape_hdu(hdul, path, "WHT", shape)
-        view = ...
-        if around is not None:
-            view = _covering_view(wcs, shape, around, path)
-            wcs = _cut_wcs(wcs, header, view)
-        raw = RawImage(read_pixels(hdu, path, view), wcs, header, path)
-        if weight is not None:
-            raw.bad[_NO_WEIGHT] = ~(read_pixels(weight, path, view) > 0)
+def _read_file(hdul, path, around, weight):
+    _refuse_chips(hdul, path)
+    hdu = find_image(hdul, path, ("SCI", "DATA"), 2)
+    header = merged_header(hdu.header, hdul[0].header)
+    _refuse_muse(header, None, path)
+    shape = image_shape(hdu, 2)
+    if len(shape) != 2:
+        raise InputFileError(
+            path, f"has {len(shape)} axes, shape {shape}; an HST image of 2 axes is needed"
+        )
+    wcs = celestial_wcs(hdu.header, path, hdul=hdul)
+    _refuse_muse(header, wcs, path)
+    view = ...
+    if around is not None:
+        view = _covering_view(wcs, shape, around, path)
+        wcs = _cut_wcs(wcs, header, view)
+    raw = RawImage(read_pixels(hdu, path, view), wcs, header, path)
+    if weight is None:
+        weights = _weights(hdul, path, shape, view)
+    else:
+        weights = _separate_weights(weight, shape, view)
+    if weights is not None:
+        known = weights > 0
+        raw.bad[_NO_WEIGHT] = ~known
+        with np.errstate(over="ignore"):
+            raw.variance = np.divide(1.0, weights, out=np.ones(weights.shape, "=f4"), where=known)
     raw.unit = card_value(header, "BUNIT")
     header["IMPFILE"] = (sanitize_card(base_name(path)), "file that the image came from")
     return raw
+
+
+def _weights(hdul, path, shape, view):
+    """Return the weights of an image from its file: WHT, or the errors ERR to the power of -2."""
+    weight = same_shape_hdu(hdul, path, "WHT", shape)
+    if weight is not None:
+        return read_pixels(weight, path, view)
+    error = same_shape_hdu(hdul, path, "ERR", shape)
+    if error is None:
+        return None
+    values = np.asarray(read_pixels(error, path, view), dtype=float)
+    known = values > 0
+    # Errors that nobody has filled in say nothing.
+    return np.power(values, -2.0, out=np.zeros_like(values), where=known) if known.any() else None
+
+
+def _separate_weights(path, shape, view):
+    """Return the weights of an image from a file of their own."""
+    with open_fits(path) as hdul:
+        hdu = find_image(hdul, path, ("WHT", "SCI", "DATA"), 2)
+        found = image_shape(hdu, 2)
+        if found != shape:
+            raise InputFileError(
+                path, f"the shape of the weights, {found}, differs from that of the image, {shape}"
+            )
+        return read_pixels(hdu, path, view)
 
 
 def _refuse_muse(header, wcs, label):
@@ -175,6 +229,7 @@ def _cut_raw(raw, around):
     raw.wcs = _cut_wcs(raw.wcs, raw.header, view)
     raw.data = raw.data[view]
     raw.bad = {reason: pixels[view] for reason, pixels in raw.bad.items()}
+    raw.variance = None if raw.variance is None else raw.variance[view]
     return raw
 
 

@@ -26,6 +26,11 @@ from .headers import card_value, merged_header, sanitize_card
 __all__ = ["RawImage", "check_real", "clean_image", "is_path", "raw_from_object", "source_name"]
 
 
+# Finite values of this size and more, in whatever unit, stand for "undefined": the largest float32,
+# the INDEF of IRAF (1.6e38). As data they would be all that a fit sees.
+_BLANK = 1e30
+
+
 @dataclass
 class RawImage:
     """
@@ -245,7 +250,8 @@ def clean_image(raw, unit, *, factor=1.0):
     Returns
     -------
     image : `~astropy.nddata.CCDData`
-        Data of native float64, 0 at bad pixels; a boolean mask, True at bad pixels; a
+        Data of native float64, 0 at bad pixels; a boolean mask, True at bad pixels, among them
+        those that are not finite or 1e30 and more, whatever the unit; a
         `~astropy.nddata.VarianceUncertainty`, 1 at bad pixels, or None.
 
     Raises
@@ -257,6 +263,7 @@ def clean_image(raw, unit, *, factor=1.0):
     data = np.array(raw.data, dtype=np.float64, order="C")
     bad = dict(raw.bad)
     bad["not finite"] = ~np.isfinite(data)
+    bad["of absurd size"] = np.abs(data) >= _BLANK
     variance = None
     if raw.variance is not None:
         check_real(raw.variance, raw.label)

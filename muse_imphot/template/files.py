@@ -7,6 +7,8 @@ the layout of MUSE images. Behind them is the finer image, with its margins, tha
 back without loss.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
@@ -56,23 +58,26 @@ def write_template(template, path, *, overwrite=False):
         hdul.writeto(temporary)
 
 
-def is_template_file(path):
+def is_template_file(path, *, hdul=None):
     """
     Whether a file is one that `write_template` wrote.
 
     Parameters
     ----------
     path : path-like
+        The file.
+    hdul : `~astropy.io.fits.HDUList`, optional
+        The same, if it is open already.
 
     Returns
     -------
     answer : bool
     """
-    with open_fits(path) as hdul:
+    with open_fits(path) if hdul is None else nullcontext(hdul) as hdul:
         return _FINE in hdul and "IMPMARG" in hdul[_FINE].header
 
 
-def read_template(path, muse):
+def read_template(path, muse, *, hdul=None):
     """
     Read a template back.
 
@@ -82,6 +87,8 @@ def read_template(path, muse):
         A file that `write_template` wrote.
     muse : `~astropy.nddata.CCDData`
         The MUSE image that it was made for, or one on the same grid.
+    hdul : `~astropy.io.fits.HDUList`, optional
+        The file, if it is open already.
 
     Returns
     -------
@@ -94,7 +101,7 @@ def read_template(path, muse):
     GeometryError
         If it was made for another grid than that of the MUSE image.
     """
-    with open_fits(path) as hdul:
+    with open_fits(path) if hdul is None else nullcontext(hdul) as hdul:
         if _FINE not in hdul or _KNOWN not in hdul:
             raise InputFileError(path, f"has no {_FINE} and {_KNOWN} extensions: not a template")
         header = hdul[_FINE].header

@@ -69,7 +69,11 @@ def same_pixels(first, second, shape, tolerance=0.01):
 
 
 def pixel_scales(wcs, shape):
-    """Return the size of a pixel along y and x at the centre of an image (arcsec)."""
+    """
+    Return the size of a pixel along y and x at the centre of an image (arcsec).
+
+    For one number that need not be exact there, `~muse_imphot.io.pixel_scale` asks less.
+    """
     y, x = (shape[0] - 1) / 2.0, (shape[1] - 1) / 2.0
     corner = wcs.pixel_to_world(np.array([x - 0.5, x - 0.5]), np.array([y - 0.5, y + 0.5]))
     along_y = corner[0].separation(corner[1]).arcsec

@@ -18,7 +18,7 @@ from ..io.headers import card_text, card_value
 from .core import Template
 from .geometry import pixel_scales, same_grid
 from .psf import BlackmanWindow, HstPSF, LowPass
-from .regrid import fill_masked, flux_factor, observation_cards, resized_spectrum
+from .regrid import fill_masked, flux_factor, observation_cards
 
 __all__ = ["regridded_template", "window_cards"]
 
@@ -120,10 +120,24 @@ def _twice_as_fine(image):
     rim = [min(_RIM, n - 1) for n in shape]
     padding = [(r, size - n - r) for r, n, size in zip(rim, shape, sizes)]
     finer = [2 * size for size in sizes]
-    spectrum = resized_spectrum(fft.rfft2(np.pad(image, padding, mode="symmetric")), finer)
+    spectrum = _resized_spectrum(fft.rfft2(np.pad(image, padding, mode="symmetric")), finer)
     # Fine pixel j lies at (j - 1/2) / 2: a quarter of a pixel before that with half the number.
     spectrum *= np.exp(-1j * np.pi * np.fft.fftfreq(finer[0]))[:, None]
     spectrum *= np.exp(-1j * np.pi * np.fft.rfftfreq(finer[1]))
     fine = 4.0 * fft.irfft2(spectrum, s=finer)
     rows, columns = (slice(2 * r, 2 * (r + n)) for r, n in zip(rim, shape))
     return np.ascontiguousarray(fine[rows, columns])
+
+
+def _resized_spectrum(spectrum, shape):
+    """
+    Return the half-plane spectrum of an image with another number of pixels, even along both axes.
+
+    Frequencies that only one of the two can carry have to be empty.
+    """
+    half = min(spectrum.shape[0], shape[0]) // 2
+    columns = min(spectrum.shape[1], shape[1] // 2 + 1)
+    resized = np.zeros((shape[0], shape[1] // 2 + 1), dtype=spectrum.dtype)
+    resized[:half, :columns] = spectrum[:half, :columns]
+    resized[-half:, :columns] = spectrum[-half:, :columns]
+    return resized

@@ -22,7 +22,9 @@ from scipy import fft, ndimage
 
 from ..bandpass import HstFilterInfo
 from ..exceptions import HeaderError
+from ..io.headers import card_value
 from .core import Template
+from .drizzle import drop_size
 from .geometry import (
     Turn,
     finer_wcs,
@@ -40,7 +42,6 @@ __all__ = [
     "flux_factor",
     "make_template",
     "observation_cards",
-    "resized_spectrum",
 ]
 
 log = logging.getLogger(__name__)
@@ -60,13 +61,18 @@ _OBSERVATION = (
 )  # fmt: skip
 
 # The filtered HST image is interpolated between pixels of another size than its own, so that there
-# is no more than this part of a wave of its highest frequency to a pixel: coarser ones would be
-# damped by the splines, finer ones cost time. The ratios are those that suit fast transforms.
-_HIGHEST = 0.24
+# is no more than this part of a wave of its highest frequency to a pixel. With coarser ones (0.24)
+# quintic splines leave images of the waves, which end up among those that MUSE sees and change the
+# fluxes of stars by up to 6e-5; with these by less than 5e-6. Finer ones cost time. The ratios are
+# those that suit fast transforms.
+_HIGHEST = 0.22
 
-_RATIOS = [Fraction(*r) for r in ((1, 2), (3, 5), (2, 3), (3, 4), (4, 5), (1, 1), (5, 4), (3, 2))]
+_RATIOS = [
+    Fraction(*ratio)
+    for ratio in ((1, 2), (3, 5), (2, 3), (3, 4), (4, 5), (7, 8), (1, 1), (5, 4), (3, 2))
+]
 
-# Rows that are interpolated at a time.
+# Rows that are transformed, or interpolated, at a time.
 _ROWS = 128
 
 
@@ -105,7 +111,9 @@ def make_template(
     turn : `Turn`, optional
         Rotation and magnification of the MUSE image that are known already.
     measure_noise : bool, optional
-        Whether to measure the noise of the HST image in its empty sky.
+        Whether to measure the noise of the HST image: in its empty sky, or if there is none from
+        neighbouring pixels and the correlation that its drizzling gave them; with the weights, if
+        ``hst`` has an uncertainty, for that of the MUSE field.
 
     Returns
     -------
@@ -133,10 +141,6 @@ def make_template(
     image *= factor
     if not known.any():
         raise overlap_error(hst, muse)
-    noise = None
-    if measure_noise:
-        hst_scale = pixel_scales(cutout.wcs, cutout.data.shape)
-        noise = measure_template_noise(cutout.data, cutout.mask, hst_scale, factor)
     template = Template(
         image=image,
         known=known,
@@ -149,7 +153,7 @@ def make_template(
         psf=psf or HstPSF(),
         filter_name=info.filter_name,
         pivot=info.photplam,
-        noise=noise,
+        noise=_noise(cutout, muse, info, factor) if measure_noise else None,
         turn=turn or Turn(),
         header=observation_cards(hst.meta),
     )
@@ -158,13 +162,34 @@ def make_template(
     return template
 
 
+def _noise(cutout, muse, info, factor):
+    """Return the noise of the HST image in the MUSE field, or None if it cannot be measured."""
+    variance, where = None, None
+    if cutout.uncertainty is not None:
+        variance = cutout.uncertainty.array
+        y, x = (a.ravel() for a in np.mgrid[: muse.shape[0] : 4, : muse.shape[1] : 4])
+        x, y = pixel_to_pixel(muse.wcs, cutout.wcs, x, y)
+        inside = (x >= 0) & (x <= variance.shape[1] - 1) & (y >= 0) & (y <= variance.shape[0] - 1)
+        where = tuple(np.rint(v[inside]).astype(int) for v in (y, x))
+    return measure_template_noise(
+        cutout.data,
+        cutout.mask,
+        pixel_scales(cutout.wcs, cutout.shape),
+        factor,
+        variance=variance,
+        where=where,
+        drop=drop_size(cutout.meta, info.instrument),
+    )
+
+
 def observation_cards(header):
     """Return the cards of the HST header that say what was observed, and how."""
     kept = fits.Header()
     kept["TELESCOP"] = "HST"
     for key in _OBSERVATION:
-        if key in header:
-            kept[key] = header[key]
+        value = card_value(header, key)  # a card that cannot be parsed says nothing
+        if value is not None:
+            kept[key] = value
     return kept
 
 
@@ -193,7 +218,9 @@ def _cut_out(hst, muse, padded, margin):
     mask = mask | ~np.isfinite(data)
     if mask.all():
         raise overlap_error(hst, muse)
-    return CCDData(data, unit=hst.unit, mask=mask, wcs=hst.wcs[rows, columns], meta=hst.meta)
+    noise = None if hst.uncertainty is None else hst.uncertainty[rows, columns]
+    wcs = hst.wcs[rows, columns]
+    return CCDData(data, uncertainty=noise, unit=hst.unit, mask=mask, wcs=wcs, meta=hst.meta)
 
 
 def _choose_filter(muse_scale, hst_wcs, hst_shape, oversample):
@@ -227,10 +254,12 @@ class _Splines(NamedTuple):
     """
     Quintic splines through an image: their coefficients, and the WCS of their knots.
 
-    ``edges`` are, along y and x, the places among the knots between which the image lies.
+    ``level`` is to be added to them. ``edges`` are, along y and x, the places among the knots
+    between which the image lies.
     """
 
     coefficients: np.ndarray
+    level: float
     wcs: object
     edges: list
 
@@ -254,16 +283,47 @@ def _low_pass(cutout, low_pass):
     sizes, new_sizes = ([part * unit for unit in units] for part in finer.as_integer_ratio()[::-1])
     padding = [(rim, size - n - rim) for n, size in zip(shape, sizes)]
     padded = np.pad(fill_masked(cutout.data, cutout.mask), padding, mode="symmetric")
-    spectrum = resized_spectrum(fft.rfft2(padded, overwrite_x=True), new_sizes)
-    del padded
-    fy, fx = np.fft.fftfreq(new_sizes[0])[:, None], np.fft.rfftfreq(new_sizes[1])[None, :]
+    # Without the level of the sky, which would leave rounding errors behind: what is constant stays
+    # so, and is recognised.
+    level = float(padded.mean())
+    padded -= level
     factor = float(finer)
-    spectrum *= low_pass(np.hypot(fy * (factor / scale_y), fx * (factor / scale_x)))
-    spectrum *= factor**2 / _knots(fy)
-    spectrum /= _knots(fx)
-    coefficients = fft.irfft2(spectrum, s=new_sizes, overwrite_x=True)
+    steps = [1.0 / (size * scale) for size, scale in zip(sizes, (scale_y, scale_x))]
+    last_y, last_x = (int(low_pass.stop / step) for step in steps)
+    rows = np.r_[0 : last_y + 1, -last_y:0]
+    band = _band(padded, rows, last_x)
+    del padded
+    fy, fx = rows[:, None], np.arange(last_x + 1)
+    band *= low_pass(np.hypot(fy * steps[0], fx * steps[1]))
+    band *= factor**2 / _knots(fy / new_sizes[0])
+    band /= _knots(fx / new_sizes[1])
+    coefficients = _image_of(band, rows, new_sizes)
     edges = [(factor * (rim - 0.5), factor * (rim + n - 0.5)) for n in shape]
-    return _Splines(coefficients, finer_wcs(cutout.wcs, factor, first=-rim), edges)
+    return _Splines(coefficients, level, finer_wcs(cutout.wcs, factor, first=-rim), edges)
+
+
+def _band(image, rows, last):
+    """Return the slow part of the spectrum of an image: some rows, and columns up to the last."""
+    part = np.empty((image.shape[0], last + 1), dtype=complex)
+    for some in _slices(image.shape[0]):
+        part[some] = fft.rfft(image[some], axis=1)[:, : last + 1]
+    return fft.fft(part, axis=0, overwrite_x=True)[rows]
+
+
+def _image_of(band, rows, shape):
+    """Return the image whose spectrum has nothing but these rows and the first columns."""
+    part = np.zeros((shape[0], band.shape[1]), dtype=complex)
+    part[rows] = band
+    part = fft.ifft(part, axis=0, overwrite_x=True)
+    image = np.empty(shape)
+    for some in _slices(shape[0]):
+        image[some] = fft.irfft(part[some], n=shape[1], axis=1)
+    return image
+
+
+def _slices(n_rows):
+    """Return slices of rows: what is transformed at a time."""
+    return [slice(start, min(start + _ROWS, n_rows)) for start in range(0, n_rows, _ROWS)]
 
 
 def _knots(frequency):
@@ -279,20 +339,6 @@ def _sampling(frequency):
     return next((ratio for ratio in _RATIOS if ratio >= wanted), Fraction(int(np.ceil(wanted))))
 
 
-def resized_spectrum(spectrum, shape):
-    """
-    Return the half-plane spectrum of an image with another number of pixels, even along both axes.
-
-    Frequencies that only one of the two can carry have to be empty.
-    """
-    half = min(spectrum.shape[0], shape[0]) // 2
-    columns = min(spectrum.shape[1], shape[1] // 2 + 1)
-    resized = np.zeros((shape[0], shape[1] // 2 + 1), dtype=spectrum.dtype)
-    resized[:half, :columns] = spectrum[:half, :columns]
-    resized[-half:, :columns] = spectrum[-half:, :columns]
-    return resized
-
-
 def _regrid(splines, cutout, grids, padded, oversample):
     """
     Return the smooth HST image on the fine grid, and where HST is known, in MUSE pixels.
@@ -304,13 +350,10 @@ def _regrid(splines, cutout, grids, padded, oversample):
     blocks = inside.reshape(padded[0], oversample, padded[1], oversample)
     known = blocks.all(axis=(1, 3))
     if cutout.mask.any():
-        # Grown by half a MUSE pixel in every direction, so that its value at the centre of a MUSE
-        # pixel tells of all of that pixel.
+        # Grown so that its value at the centre of a MUSE pixel tells of all of that pixel.
         from reproject import reproject_interp
 
-        hst_scale = min(pixel_scales(cutout.wcs, cutout.data.shape))
-        reach = int(np.ceil(0.5 * max(pixel_scales(grids[1], padded)) / hst_scale))
-        mask = ndimage.maximum_filter(cutout.mask, size=2 * reach + 1)
+        mask = ndimage.maximum_filter(cutout.mask, size=_pixel_box(grids[1], cutout.wcs, padded))
         good, _ = reproject_interp(
             ((~mask).astype(float), cutout.wcs),
             grids[1],
@@ -320,6 +363,15 @@ def _regrid(splines, cutout, grids, padded, oversample):
         )
         known &= np.nan_to_num(good) > 0.999
     return image, known
+
+
+def _pixel_box(grid, wcs, shape):
+    """Return the box of pixels of an image (y, x) into which any pixel of a grid fits."""
+    y, x = (0.5 * (n - 1) for n in shape)
+    corners = np.array([-0.5, 0.5, 0.5, -0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
+    px, py = pixel_to_pixel(grid, wcs, x + corners[0], y + corners[1])
+    # Rounding errors of the coordinates must not make it larger.
+    return tuple(2 * int(np.ceil(0.5 * np.ptp(v) - 1e-3)) + 1 for v in (py, px))
 
 
 def _interpolate(splines, grid, shape):
@@ -333,8 +385,7 @@ def _interpolate(splines, grid, shape):
     image = np.empty(shape)
     inside = np.empty(shape, dtype=bool)
     columns = np.arange(float(shape[1]))
-    for start in range(0, shape[0], _ROWS):
-        rows = slice(start, min(start + _ROWS, shape[0]))
+    for rows in _slices(shape[0]):
         y, x = np.broadcast_arrays(np.arange(float(rows.start), rows.stop)[:, None], columns)
         x, y = pixel_to_pixel(grid, splines.wcs, x, y)
         (bottom, top), (left, right) = splines.edges
@@ -348,7 +399,9 @@ def _interpolate(splines, grid, shape):
             prefilter=False,
             mode="grid-wrap",
         )
+    # Beyond the image, too: a step at its edge would be seen from inside.
     image[~inside] = 0.0
+    image += splines.level
     return image, inside
 
 
