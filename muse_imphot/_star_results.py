@@ -25,16 +25,21 @@ _SAME_SCALE, _SAME_PLACE = 0.01, 0.005
 # PSF is.
 _VARIANCE_RANGE, _POOR_CHI2 = (0.5, 2.0), 2.0
 
+# Another source of this part of the height of a star may be the star.
+_RIVAL = 0.5
+
 _LARGE_ERROR = {"fwhm": 0.1, "beta": 0.3}
 
 _OFFSETS = ("dx", "dy")
+_SLOPES = ("bg_x", "bg_y")
 
 _FORMATS = {"ra": ".6f", "dec": ".6f", "radius": ".3g", "x": ".3f", "y": ".3f"}
 _FORMATS |= {f"{name}_rchi": ".3g" for name in ("muse", "hst")}
 _FORMATS |= {f"{name}_flux{end}": ".5g" for name in ("muse", "hst") for end in ("", "_err")}
 _FORMATS |= {f"{name}{end}": ".5f" for name in ("scale", "dx", "dy", "muse_fwhm")
              for end in ("", "_err")}  # fmt: skip
-_FORMATS |= {"bg": ".4g", "bg_err": ".2g"}
+_FORMATS |= {f"bg{axis}": ".4g" for axis in ("", "_x", "_y")}
+_FORMATS |= {f"bg{axis}_err": ".2g" for axis in ("", "_x", "_y")}
 
 
 def collect(pair, muse, source, name):
@@ -83,6 +88,7 @@ def collect(pair, muse, source, name):
         flags=_flags(pair, muse, means, stars),
         covariance=covariance,
         parameter_names=names,
+        extra=stars.extra(covariance, names),
         unit=muse.unit,
         n_pixels=fit.n_pixels,
         n_evaluations=fit.info.nfev,
@@ -117,7 +123,11 @@ class _Stars:
 
     def __init__(self, pair, muse, source):
         self.pair, self.muse, self.source = pair, muse, source
-        self.scale = float(np.mean(pixel_scales(muse.wcs, muse.data.shape)))
+        #: Size of a pixel along x and y (arcsec), and their mean.
+        self.steps = pixel_scales(muse.wcs, muse.data.shape)[::-1]
+        self.scale = float(np.mean(self.steps))
+        #: FWHM with the pixel, and its derivatives in the shape of the profile.
+        self.fwhm, self.fwhm_slopes = pair.target.fwhm(pair.muse.shape)
         n = len(pair.table)
         self.reasons = list(pair.reasons)
         for i in np.flatnonzero(~pair.muse.shown):
@@ -135,6 +145,20 @@ class _Stars:
         #: The brightest star.
         self.main = int(np.argmax(flux))
         self._choose()
+        #: Whether another source may be the star that tells the offset.
+        self.doubtful = np.count_nonzero(self.in_pointing) == 1 and self._has_rival()
+
+    def _has_rival(self):
+        """Whether a source nearly as bright was left out beside the only star that counts."""
+        i = int(np.argmax(self.in_pointing))
+        patches = zip(self.pair.muse.patches, self.pair.muse.models)
+        patch, model = next((p, m) for p, m in patches if i in p.members)
+        bg = self.pair.muse.bg[i]
+        others = (self.muse.data[patch.part] - bg)[patch.usable & ~patch.used]
+        if not others.max(initial=0.0) > _RIVAL * (model - bg).max():
+            return False
+        self.reasons[i] = self.reasons[i] or "another source in its circle is as bright"
+        return True
 
     def _compare(self):
         """Work out scale, background and offset of each star."""
@@ -212,16 +236,14 @@ class _Stars:
         """Return the values of the result, their covariance, and the names in its order."""
         muse, hst = self.pair.muse, self.pair.hst
         values, rows = {}, []
+        nothing = np.zeros(0 if hst is None else len(hst.covariance))
         for key, item in self.quantities.items():
             weights, inflation = mean_weights(item, self._used(key))
             mean = float(weights @ np.where(self.both, item.values, 0.0))
             rows.append((key, [inflation * (weights @ slope) for slope in item.slopes]))
             values[key] = mean
-        for k, key in enumerate(muse.free):
-            unit = np.zeros(len(muse.covariance))
-            unit[k] = 1.0
-            rows.append((key, [unit, np.zeros(0 if hst is None else len(hst.covariance))]))
-            values[key] = muse.shape[key]
+        for key, row in self._profile_rows().items():
+            rows.append((key, [row, nothing]))
         names = tuple(key for key, _ in rows)
         covariance = np.zeros((len(rows), len(rows)))
         for k, fit in enumerate((muse, hst) if hst is not None else (muse,)):
@@ -233,9 +255,37 @@ class _Stars:
             key: FittedValue(values.get(key, np.nan), stdev.get(key))
             for key in ("scale", "bg", *_OFFSETS)
         }
-        for key in ("fwhm", "beta"):
-            result[key] = FittedValue(muse.shape[key], stdev.get(key), fixed=key not in muse.free)
+        shape = {"fwhm": self.fwhm, "beta": muse.shape["beta"]}
+        for key, value in shape.items():
+            result[key] = FittedValue(value, stdev.get(key), fixed=key not in muse.free)
         return result, covariance, names
+
+    def _profile_rows(self):
+        """Return how what MUSE alone tells follows from the parameters of its fit."""
+        muse = self.pair.muse
+        rows = dict(zip(muse.free, np.eye(len(muse.free), len(muse.covariance))))
+        if "fwhm" in rows:
+            rows["fwhm"] = sum(
+                self.fwhm_slopes[key] * rows[key] for key in ("fwhm", "beta") if key in rows
+            )
+        if self.pair.target.plane:
+            for k, key in enumerate(_SLOPES):
+                rows[key] = np.zeros(len(muse.covariance))
+                rows[key][muse.columns[self.main, 3] + 1 + k] = 1.0 / self.steps[k]
+        return rows
+
+    def extra(self, covariance, names):
+        """Return ellipticity and slopes of the background, if they were fitted."""
+        muse = self.pair.muse
+        errors = dict(zip(names, np.sqrt(np.diag(covariance))))
+        slopes = (muse.bg_x, muse.bg_y)
+        values = {key: bg[self.main] / step for key, bg, step in zip(_SLOPES, slopes, self.steps)}
+        values |= muse.shape
+        return {
+            key: FittedValue(values[key], errors[key])
+            for key in ("e1", "e2", *_SLOPES)
+            if key in names
+        }
 
     def _used(self, key):
         """Return the stars that count for a quantity."""
@@ -252,6 +302,10 @@ class _Stars:
         )
         shape = fit.shape or self.source.start
         stdev = dict(zip(fit.free, np.sqrt(np.diag(fit.covariance))))
+        if name == "muse":
+            shape = shape | {"fwhm": self.fwhm}
+            rows = self._profile_rows()
+            stdev |= {key: np.sqrt(rows[key] @ fit.covariance @ rows[key]) for key in fit.free}
         values = {
             key: FittedValue(shape[key], stdev.get(key), fixed=key not in fit.free)
             for key in ("fwhm", "beta")
@@ -291,19 +345,23 @@ class _Stars:
             values = nothing if item is None else item.values
             errors = nothing if item is None else np.where(self.both, item.errors, np.nan)
             table[key], table[f"{key}_err"] = values * of, errors * of
-        table["muse_fwhm"] = (muse.shape["fwhm"] + muse.width) * u.arcsec
-        table["muse_fwhm_err"] = muse.width_err * u.arcsec
+        if self.pair.target.plane:
+            for key, values, step in zip(_SLOPES, (muse.bg_x, muse.bg_y), self.steps):
+                table[key] = values / step * unit / u.arcsec
+                table[f"{key}_err"] = muse.errors(key) / step * unit / u.arcsec
+        slope = self.fwhm_slopes["fwhm"]
+        table["muse_fwhm"] = (self.fwhm + slope * muse.width) * u.arcsec
+        table["muse_fwhm_err"] = slope * muse.width_err * u.arcsec
         table["muse_rchi"] = muse.rchi
         table["hst_rchi"] = nothing if hst is None else hst.rchi
         table["used_psf"] = muse.shown
         table["used_scale"] = self.in_scale
         table["used_pointing"] = self.in_pointing
         table["reason"] = [
-            reason or str(motion)
-            for reason, motion in zip(self.reasons, self.pair.table["reason"])
+            reason or str(motion) for reason, motion in zip(self.reasons, self.pair.table["reason"])
         ]
-        for key, text in _FORMATS.items():
-            table[key].info.format = text
+        for key in set(_FORMATS) & set(table.colnames):
+            table[key].info.format = _FORMATS[key]
         return table
 
 
@@ -353,6 +411,7 @@ def _flags(pair, muse, means, stars):
         FitFlags.SATURATED: fit.saturated.any()
         or (pair.hst is not None and pair.hst.saturated.any()),
         FitFlags.NO_POINTING: stars.guessed,
+        FitFlags.WEAK_START: stars.doubtful,
     }
     flags = FitFlags(0)
     for flag, raised in rules.items():

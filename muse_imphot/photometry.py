@@ -12,6 +12,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from ._filters import compare_filters
 from ._numbers import read_number
 from .exceptions import FitQualityWarning, UserError
 from .fitting import FitOptions, fit_image
@@ -185,6 +186,7 @@ def fit_image_photometry(
         measure_noise=correct_template_noise, hst_psf=hst_psf, hst_fwhm=hst_fwhm,
         hst_beta=hst_beta,
     )  # fmt: skip
+    compare_filters(name, muse.meta, source.make().filter_name)
     masks = _Masks(muse, regions=regions, star=star, extramask=extramask, segment=segment)
     fit, template = _fit(source, muse, masks, options)
     result = _result(fit, muse, template, name)

@@ -52,6 +52,7 @@ class RegionPainter:
     def __init__(self, regions, shape, wcs, *, header=None):
         self._shape = shape
         self._source = regions.source
+        self._painted = False
         systems = {}
         self._shapes = []  # (region, its coordinate system, its parts there)
         for region in regions:
@@ -85,9 +86,11 @@ class RegionPainter:
             if drawn[region.include] is None:
                 drawn[region.include] = np.zeros(self._shape, dtype=bool)
             count = _paint(parts, grids[region.frame], drawn[region.include])
-            level = logging.DEBUG if count else logging.INFO
+            level = logging.DEBUG if count or self._painted else logging.INFO
             text = f"covers {count} pixels" if count else "covers no pixel"
             log.log(level, "%s, line %d: %s %s", self._source, region.line, region, text)
+        # Said once, not again for each offset.
+        self._painted = True
         return drawn[False], drawn[True]
 
 
@@ -255,7 +258,7 @@ class _SkySystem:
     def place(self, part):
         """Return a shape in the plane; None on the other side of the sky."""
         name, value = _position(part)
-        longitude, latitude = value.spherical.lon, value.spherical.lat
+        longitude, latitude = value.data.lon, value.data.lat
         if type(part).__name__ == "CircleSkyRegion":
             placed = self._place_circle(part, longitude.deg, latitude.deg)
             if placed is not None:

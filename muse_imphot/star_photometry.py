@@ -11,14 +11,13 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from ._numbers import read_number
-from ._star_images import HST_RADIUS, hst_stars, muse_field
+from ._methods import star_terms
+from ._star_images import HST_RADIUS, MuseStars, hst_stars, muse_stars
 from ._star_results import collect
 from .exceptions import FitError, FitQualityWarning
 from .fitting.gates import SERIOUS
 from .fitting.stars import StarsFit, fit_stars
 from .fitting.stars_mean import deviant
-from .fitting.stars_psf import MoffatProfile
 from .io import read_muse_image, source_name
 from .products import planned_products
 from .results.flags import FitFlags
@@ -27,9 +26,6 @@ from .star_lists import prepare_stars
 __all__ = ["StarPair", "fit_image_and_star_photometry", "fit_star_photometry"]
 
 log = logging.getLogger(__name__)
-
-# Where the search for the PSF of MUSE begins.
-_START = {"fwhm": 0.7, "beta": 2.5}
 
 # Stars of one image whose widths differ by less than this part of the FWHM are alike.
 _ALIKE = {"muse": 0.02, "hst": 0.1}
@@ -43,7 +39,8 @@ def fit_star_photometry(
     hardcopy=None, title=None, fig=None, apply=False, resample=False,
     *,
     stars=None, gaia=None, hst_psf=None, hst_fwhm=None, hst_beta=None, hst_unit=None,
-    extramask=None, reject=True, filter_info=None, name=None, overwrite=False,
+    hst_weight=None, extramask=None, elliptical=False, integrate=False, background="constant",
+    reject=True, filter_info=None, name=None, overwrite=False,
 ):  # fmt: skip
     """
     Fit stars, for the PSF, the flux calibration and the pointing of a MUSE image.
@@ -80,8 +77,21 @@ def fit_star_photometry(
         Values at which FWHM (arcsec) and beta of that Moffat are held.
     hst_unit : str or `~astropy.units.Unit`, optional
         Unit of the HST image, where its header does not say it or is wrong.
+    hst_weight : path-like, optional
+        FITS file of the weights of the HST image, on the same pixels, if they are not an extension
+        ``WHT`` of its own file.
     extramask : path-like or array, optional
         Mask on the MUSE grid, zero for good pixels.
+    elliptical : bool, optional
+        Fit the ellipticity of the MUSE PSF, too: ``e1``, ``e2`` of
+        `~muse_imphot.models.TemplateImage2D`, which become part of ``result.extra``.
+    integrate : bool, optional
+        Let the MUSE PSF without the pixel be the Moffat, and integrate it over the pixels. The
+        result has the FWHM with and without the pixel in any case (``fwhm`` and
+        ``fwhm_optical``).
+    background : {"constant", "plane"}, optional
+        Whether the background around each star may have a slope. Those of MUSE are columns of
+        ``result.stars``; ``bg_x``, ``bg_y`` of ``result.extra`` are those of the brightest star.
     reject : bool, optional
         Leave out stars that are unlike the others: wider (galaxies), of another flux ratio
         (variable stars), or at another place (moving stars). It takes three stars to tell.
@@ -116,19 +126,19 @@ def fit_star_photometry(
         muse, name, method="stars", hardcopy=hardcopy, apply=apply, resample=resample,
         title=title, fig=fig, display=display, nowait=nowait, overwrite=overwrite,
     )  # fmt: skip
-    fixed = {
-        "fwhm": read_number("fix_fwhm", fix_fwhm, u.arcsec, above=0.0),
-        "beta": read_number("fix_beta", fix_beta, above=1.0),
-    }
-    inputs = [hst, muse, stars, gaia, extramask, hst_psf]
+    inputs = [hst, muse, stars, gaia, extramask, hst_psf, hst_weight]
     muse = read_muse_image(muse)
     products.check(inputs)
+    target = muse_stars(
+        muse, extramask=extramask, fwhm=fix_fwhm, beta=fix_beta, elliptical=elliptical,
+        integrate=integrate, background=background,
+    )  # fmt: skip
     source = hst_stars(
         hst, muse, psf=hst_psf, fwhm=hst_fwhm, beta=hst_beta, unit=hst_unit,
-        filter_info=filter_info,
+        weight=hst_weight, filter_info=filter_info,
     )  # fmt: skip
     table = prepare_stars(source.image, muse, stars=stars, star=star, gaia=gaia)
-    fit = _fit(table, muse_field(muse, extramask), muse.wcs, source, fixed, reject)
+    fit = _fit(table, target, muse.wcs, source, reject)
     result = collect(fit, muse, source, name)
     _warn(result)
     products.write(result, muse)
@@ -141,8 +151,9 @@ def fit_image_and_star_photometry(
     hst_fwhm=None, hst_beta=None, margin=None, segment=False,
     display=False, nowait=False, hardcopy=None, title=None, save=False, fig=None,
     *,
-    stars=None, gaia=None, hst_psf=None, hst_unit=None, extramask=None, reject=True, name=None,
-    overwrite=False, **options,
+    stars=None, gaia=None, hst_psf=None, hst_unit=None, extramask=None,
+    elliptical=False, integrate=False, background="constant",
+    reject=True, name=None, overwrite=False, **options,
 ):  # fmt: skip
     """
     Fit a MUSE image as a whole, and stars in it.
@@ -165,8 +176,9 @@ def fit_image_and_star_photometry(
         As for `fit_image_photometry`.
     display, nowait, hardcopy, title, fig
         As for both. A figure that is given shows the stars in the end.
-    stars, gaia
-        As for `fit_star_photometry`.
+    stars, gaia, elliptical, integrate, background
+        As for `fit_star_photometry`; what ``free`` has of ``e1``, ``e2``, ``bg_x`` and ``bg_y`` is
+        fitted to the stars as well.
     hst_psf, hst_unit, extramask, reject, name, overwrite
         As for both.
     **options
@@ -197,7 +209,12 @@ def fit_image_and_star_photometry(
         fix_dx=fix_dx, fix_dy=fix_dy, hst_fwhm=hst_fwhm, hst_beta=hst_beta, margin=margin,
         segment=segment, save=save, **common, **options,
     )  # fmt: skip
-    return image_result, fit_star_photometry(hst, muse, star, stars=stars, gaia=gaia, **common)
+    shape = {"elliptical": elliptical, "background": background} | star_terms(options.get("free"))
+    star_result = fit_star_photometry(
+        hst, muse, star, stars=stars, gaia=gaia, integrate=integrate, **shape,
+        hst_weight=options.get("hst_weight"), **common,
+    )  # fmt: skip
+    return image_result, star_result
 
 
 @dataclass
@@ -209,6 +226,8 @@ class StarPair:
     ----------
     table : `~astropy.table.QTable`
         The stars, see `~muse_imphot.star_lists.prepare_stars`.
+    target : `~muse_imphot._star_images.MuseStars`
+        How stars were fitted in the MUSE image.
     muse, hst : `~muse_imphot.fitting.stars.StarsFit`
         The fits; ``hst`` is None if that image shows no star.
     reasons : list of str
@@ -218,35 +237,34 @@ class StarPair:
     """
 
     table: object
+    target: MuseStars
     muse: StarsFit
     hst: StarsFit
     reasons: list
     reject: bool
 
 
-def _fit(table, field, wcs, source, fixed, reject):
+def _fit(table, target, wcs, source, reject):
     """Fit the stars in both images; leave out, one after the other, those unlike the others."""
     positions = {
         key: np.column_stack(at.world_to_pixel(SkyCoord(table[f"ra_{key}"], table[f"dec_{key}"])))
         for key, at in (("muse", wcs), ("hst", source.wcs))
     }
     radii = table["radius"].to_value(u.arcsec)
-    start = {**_START, **{key: value for key, value in fixed.items() if value is not None}}
-    free = tuple(key for key, value in fixed.items() if value is None)
     reasons = [""] * len(table)
     for _ in range(_MAX_REJECTIONS + 1):
         skip = [i for i, reason in enumerate(reasons) if reason]
-        muse = _fit_muse(field, positions["muse"], radii, start, free, skip)
-        hst = _fit_hst(source, positions["hst"], radii, skip)
+        muse = _fit_muse(target, positions["muse"], radii, skip)
+        hst = _fit_hst(source, positions["hst"], radii, skip, plane=target.plane)
         found = _faint(muse) or (_unlike(muse, hst) if reject else {})
         if not found:
             break
         for i, reason in found.items():
             reasons[i] = reason
-    return StarPair(table, muse, hst, reasons, reject)
+    return StarPair(table, target, muse, hst, reasons, reject)
 
 
-def _fit_muse(field, positions, radii, start, free, skip):
+def _fit_muse(target, positions, radii, skip):
     """Fit the stars in the MUSE image; there must be one."""
     if len(skip) == len(positions):
         raise FitError(
@@ -254,7 +272,10 @@ def _fit_muse(field, positions, radii, start, free, skip):
             "(right ascension and declination in degrees), or give brighter stars"
         )
     try:
-        return fit_stars(field, positions, radii, MoffatProfile(), start, free=free, skip=skip)
+        return fit_stars(
+            target.field, positions, radii, target.profile, target.start, free=target.free,
+            plane=target.plane, skip=skip,
+        )  # fmt: skip
     except FitError as exc:
         raise FitError(
             f"MUSE image: {exc}; check the positions, the radius ({np.min(radii):g} arcsec) and "
@@ -262,7 +283,7 @@ def _fit_muse(field, positions, radii, start, free, skip):
         ) from exc
 
 
-def _fit_hst(source, positions, radii, skip):
+def _fit_hst(source, positions, radii, skip, plane):
     """Fit the stars in the HST image; None if there are none."""
     radii = np.minimum(radii, HST_RADIUS)
     skip = set(skip)
@@ -270,7 +291,7 @@ def _fit_hst(source, positions, radii, skip):
         try:
             fit = fit_stars(
                 source.field, positions, radii, source.profile, source.start, free=source.free,
-                skip=sorted(skip),
+                plane=plane, skip=sorted(skip),
             )  # fmt: skip
         except FitError as exc:
             log.info("HST image: %s", exc)

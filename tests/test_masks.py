@@ -382,6 +382,13 @@ class TestMeaning:
         assert "line 2: exclude image circle" in caplog.text
         assert "covers no pixel" in caplog.text
 
+    def test_region_off_the_image_is_named_once(self, caplog):
+        maker = MaskMaker(SHAPE, regions=["image", "-circle(5000,35,10)"])
+        with caplog.at_level(logging.INFO, logger="muse_imphot"):
+            for offset in ((0, 0), (1, 2), (0, 0)):
+                maker.at(offset)
+        assert caplog.text.count("covers no pixel") == 1
+
 
 class TestStar:
     star = (RA, DEC, 3.02)

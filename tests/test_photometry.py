@@ -196,6 +196,7 @@ class TestInputs:
         assert found.bg.value == pytest.approx(result.bg.value, abs=1e-3)
         assert found.unit == muse.unit
 
+    @pytest.mark.filterwarnings("ignore:.*OFFSET_UNCONFIRMED")
     def test_border_of_bad_pixels(self, pair, template):
         """NaN at the borders, as MUSE images have it."""
         data = pair.muse.data.copy()
@@ -481,6 +482,7 @@ class TestMasks:
         assert used[(distance > 1.6) & (distance < 4)].all()
         assert_true(found, pair.truth)
 
+    @pytest.mark.filterwarnings("ignore:.*OFFSET_UNCONFIRMED")
     @pytest.mark.parametrize("kind", ["star", "notstar"])
     def test_star(self, pair, template, kind):
         star = self.circle(pair, 45.0, 45.0, 7.0 if kind == "star" else 3.0)
@@ -491,6 +493,7 @@ class TestMasks:
         assert np.mean(used == (inside if kind == "star" else ~inside)) > 0.98
         assert_true(found, pair.truth)
 
+    @pytest.mark.filterwarnings("ignore:.*OFFSET_UNCONFIRMED")
     def test_segment(self, pair, template):
         """Only the brighter half of the HST image is used."""
         found = fit_image_photometry(template, pair.muse, segment=True)

@@ -139,7 +139,8 @@ class TestMoved:
             np.hypot(pmra * years, pmdec * years) * u.mas,
         )
         found = SkyCoord(*moved(ra, dec, pmra, pmdec, years), unit="deg")
-        assert expected.separation(found).mas < 0.02  # the angle and its tangent
+        # The angle and its tangent: up to 0.04 mas for 170 arcsec.
+        assert expected.separation(found).mas < 0.04
 
     def test_against_space_motion(self):
         start = SkyCoord(

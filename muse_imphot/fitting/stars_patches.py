@@ -61,6 +61,10 @@ class StarField:
         scatter) and, if ``gain`` is known, of the photons.
     gain : float
         Photons per unit of the data.
+    noise : 2D `~numpy.ndarray`, optional
+        The noise of the sky relative to that of most pixels, where ``sigma`` is not known.
+    saturation : float
+        Pixels of this value and above are saturated.
     """
 
     data: np.ndarray
@@ -68,6 +72,8 @@ class StarField:
     pixel_scale: tuple
     sigma: np.ndarray = None
     gain: float = np.inf
+    noise: np.ndarray = None
+    saturation: float = np.inf
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Patch:
     members : list of int
         The stars.
     others : list of int
-        Stars of other patches whose light reaches here.
+        Stars of other patches that are so near that they are fitted along.
     rows, columns : slice
         Where it is in the image.
     usable : 2D bool `~numpy.ndarray`
@@ -228,8 +234,8 @@ def make_patches(image, positions, radii):
         rows, columns = (_hull([part[axis] for part in boxes[group]]) for axis in (0, 1))
         members = [int(i) for i in shown[groups == group]]
         used = (owner[rows, columns] == group) & image.good[rows, columns]
-        patches.append(Patch(members, _visitors(members, shown, positions, radii), rows, columns,
-                             used))  # fmt: skip
+        others = _visitors(members, shown, positions, radii, (columns, rows))
+        patches.append(Patch(members, others, rows, columns, used))
     return patches
 
 
@@ -242,12 +248,16 @@ def _groups(positions, separation):
     return np.asarray(SourceGrouper(max(separation, 1e-3))(*positions.T))
 
 
-def _visitors(members, shown, positions, radii):
-    """Return the stars whose light is to be taken into account among others."""
+def _visitors(members, shown, positions, radii, box):
+    """Return the stars whose light varies strongly among others, or around these."""
     visitors = []
     for i in set(shown) - set(members):
         distance = np.hypot(*(positions[members] - positions[i]).T)
-        if np.any(distance < radii[members] + radii[i]):
+        around = all(
+            part.start - radii[i] < place < part.stop + radii[i]
+            for part, place in zip(box, positions[i])
+        )
+        if around or np.any(distance < radii[members] + radii[i]):
             visitors.append(int(i))
     return sorted(visitors)
 
