@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muse_imphot import fit_image_photometry, plots
+from muse_imphot import fit_image_photometry, fit_star_photometry, plots
+from muse_imphot.masks import PixelMask
 from muse_imphot.psf_wavelength import fit_psf_wavelength
 from muse_imphot.simulate import simulate_pair
 
@@ -34,6 +35,27 @@ def one_fit():
     muse_scene = dataclasses.replace(scene, x=x)
     pair = simulate_pair(5, scene=scene, muse_scene=muse_scene, **options)
     return fit_image_photometry(*_images(pair))
+
+
+def stars_fit():
+    """Return the fit of the stars that are found in a field."""
+    options = {"shape": (200, 200), "noise": 0.1, "hst_noise": 2e-3, "hst_margin": 6.0}
+    pair = simulate_pair(21, n_stars=14, n_galaxies=40, **options)
+    result = fit_star_photometry(*_images(pair), stars="detect")
+    result.name = "simulated field"
+    return result
+
+
+def mask():
+    """Return an image, and a mask with three reasons."""
+    pair = simulate_pair(5, shape=(150, 150), noise=0.15, muse_rotation=20.0, hst_margin=2.0)
+    y, x = np.indices(pair.muse.shape)
+    reasons = {
+        "inside an excluded region": np.hypot(x - 92, y - 64) < 13,
+        "by the extra mask": (y > 128) & (x < 45),
+        "without a source in HST": (x - 40) ** 2 / 900 + (y - 35) ** 2 / 300 < 1,
+    }
+    return pair.muse, PixelMask(np.any(list(reasons.values()), axis=0), reasons)
 
 
 def exposures(count):
@@ -66,6 +88,8 @@ def figures():
     result.name = "simulated field"
     for name in ("image_fit", "radial", "fourier", "covariance", "residuals"):
         yield name, getattr(plots, f"plot_{name}")(result)
+    yield "star_fit", plots.plot_star_fit(stars_fit())
+    yield "mask", plots.plot_mask(*mask(), title="simulated field")
     results = exposures(8)
     first = [item for item in results if item.exposure == results[0].exposure]
     yield "psf_wavelength", plots.plot_psf_wavelength(fit_psf_wavelength(first), first)

@@ -103,7 +103,7 @@ def make_folder(folder):
     return folder
 
 
-def check_outputs(paths, *, inputs=(), overwrite=False):
+def check_outputs(paths, *, inputs=(), overwrite=False, instead=None):
     """
     Refuse output files that exist, or that are inputs, before any work is done.
 
@@ -115,6 +115,8 @@ def check_outputs(paths, *, inputs=(), overwrite=False):
         The files that are read; images in memory are ignored.
     overwrite : bool, optional
         Whether files that exist may be replaced. Inputs are never replaced.
+    instead : str, optional
+        What else can be done about files that exist.
 
     Raises
     ------
@@ -138,7 +140,7 @@ def check_outputs(paths, *, inputs=(), overwrite=False):
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise OutputError(
             f"{existing[0]}{more}: exists already; pass overwrite=True (--overwrite) to "
-            "replace it, or write to another folder"
+            f"replace it, {f'{instead}, ' if instead else ''}or write to another folder"
         )
 
 

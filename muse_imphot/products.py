@@ -6,6 +6,7 @@ The names are those of imphot. What can be known to fail is found out before the
 is either complete or absent.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
@@ -147,7 +148,8 @@ class Products:
         for kind, path in self._saved_paths():
             with atomic_path(path, overwrite=self.overwrite) as temporary:
                 planes[kind].writeto(temporary)
-        if self.display and drawn is not None:
+        # Where there is no display, that has been said already.
+        if self.display and drawn is not None and (self.fig is not None or drawn.canvas.manager):
             _show(drawn, self.nowait)
 
     def _saved_paths(self):
@@ -273,11 +275,35 @@ def _write_figure(fig, path, overwrite):
     from .plots import save_figure
     from .plots.style import DPI, style
 
-    if Path(path).suffix in (".png", ".pdf", ".svg"):
+    ending = Path(path).suffix
+    if ending in (".png", ".pdf", ".svg"):
         save_figure(fig, path, overwrite=overwrite)
         return
-    with atomic_path(path, overwrite=overwrite) as temporary, style():
+    opaque = _opaque_images(fig) if ending in (".eps", ".ps") else contextlib.nullcontext()
+    with atomic_path(path, overwrite=overwrite) as temporary, style(), opaque:
         fig.savefig(temporary, dpi=DPI)
+
+
+@contextlib.contextmanager
+def _opaque_images(fig):
+    """
+    Make one image of those that lie on each other, as long as this lasts.
+
+    PostScript knows no transparency: what veils the pixels that were not fitted would hide all.
+    """
+    panels = [axes for axes in fig.axes if len(axes.images) > 1]
+    messages = logging.getLogger("matplotlib.backends.backend_ps")
+    level = messages.level
+    try:
+        for axes in panels:
+            axes.set_rasterization_zorder(max(image.zorder for image in axes.images) + 0.1)
+        # It says that other things become opaque, which is of no importance here.
+        messages.setLevel(logging.ERROR)
+        yield
+    finally:
+        messages.setLevel(level)
+        for axes in panels:
+            axes.set_rasterization_zorder(None)
 
 
 def _window():

@@ -30,6 +30,7 @@ from muse_imphot.plots.images import (
 )
 from muse_imphot.plots.profiles import brightest_source, ring_means
 from muse_imphot.plots.style import blank_figure, clean, robust_scatter
+from muse_imphot.plots.words import flag_words
 from muse_imphot.psf_wavelength import PsfWavelength, fit_psf_wavelength
 from muse_imphot.results import FitFlags, FitImages, FittedValue, failed_result
 
@@ -330,6 +331,16 @@ def test_profile_marks_half_of_the_fwhm():
     assert np.interp(0.35, *psf.get_data()) == pytest.approx(0.5, abs=0.001)
 
 
+def test_profile_of_a_model_below_its_background_has_no_cliff():
+    images = star_images(bg=1.0)
+    model = np.where(images.model < 1.05, 0.9, images.model)
+    changed = replaced(images, model=model, data=model)
+    axes = panel(plot_image_fit(make_result(changed, bg=FittedValue(1.0))), "profile")
+    drawn = next(line for line in axes.lines if line.get_label() == "model").get_ydata()
+    assert np.isnan(drawn).any()
+    assert np.nanmin(drawn) > 0
+
+
 def test_histogram_counts_every_fitted_pixel():
     images = make_images(SHAPE, used=np.random.default_rng(1).random(SHAPE) > 0.2)
     data = images.data.copy()
@@ -378,8 +389,15 @@ def test_many_flags_are_named_in_two_lines():
     fig = plot_image_fit(make_result(make_images(SHAPE), flags=FitFlags(0x1FF)))
     text = next(word for word in words_of(fig) if word.startswith("not converged"))
     assert len(text.split("\n")) == 2
-    for flag in FitFlags(0x1FF):
-        assert flag.name.replace("_", " ").lower() in text.replace("\n", " ")
+    for name, _ in flag_words(make_result(flags=FitFlags(0x1FF))):
+        assert name in text.replace("\n", " ")
+    assert not any(row.strip() != row.strip("\N{BULLET} ") for row in text.split("\n"))
+
+
+def test_flags_are_written_with_their_acronyms():
+    flags = FitFlags.NO_HST | FitFlags.PSF_UNCONSTRAINED | FitFlags.AT_BOUND
+    names = [name for name, _ in flag_words(make_result(flags=flags))]
+    assert names == ["at bound", "PSF unconstrained", "no HST"]
 
 
 def test_failed_result_says_why():
@@ -392,8 +410,28 @@ def test_failed_result_says_why():
 
 def test_result_without_images_still_has_its_parameters():
     words = words_of(plot_image_fit(make_result()))
-    assert "No images to show" in words
+    assert "Nothing to show" in words
     assert "0.9512" in words
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        (None, None),
+        ("", None),
+        ("1e-20 erg / (s cm2 Angstrom)", r"$\mathrm{10^{-20}\,erg"),
+        ("1.234567891234e-17 erg / (s cm2 Angstrom arcsec2 m2 kg3 mol4 cd5)", "rms in 1.2"),
+    ],
+)
+def test_unit_of_the_background_is_named(unit, text):
+    from astropy import units as u
+
+    result = make_result(unit=None if unit is None else u.Unit(unit))
+    fig = plot_image_fit(result)
+    found = [word for word in words_of(fig) if word.startswith("background and rms in")]
+    assert bool(found) == bool(text)
+    assert text is None or text in found[0]
+    everything_apart(fig)
 
 
 def test_given_figure_is_cleared_and_used():

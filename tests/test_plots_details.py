@@ -152,6 +152,9 @@ def test_what_is_not_noise_is_outlined(sign, style):
     x, y = np.concatenate([path for path in paths if len(path)]).mean(axis=0)
     assert (x, y) == (pytest.approx(52, abs=0.7), pytest.approx(42, abs=0.7))
     assert any("outlined" in text.get_text() for text in axes.texts)
+    # Black lines are not seen on the dark ends of the colours.
+    (contours,) = axes.collections
+    assert contours.get_path_effects()
 
 
 def test_noise_is_not_outlined():
@@ -291,9 +294,12 @@ def test_stamps_of_stars(n_stars, cells):
     fig = plot_star_fit(make_star_result(n_stars))
     stamps = [axes for axes in fig.axes if axes.get_label().startswith("stamp")]
     assert len(stamps) == cells
-    assert len(line(panel(fig, "muse"), "pixels").get_xdata()) == sum(
-        stamp.used.sum() for stamp in make_star_result(n_stars).stamps["muse"]
-    )
+    (pixels,) = (item for item in panel(fig, "muse").lines if item.get_gid() == "pixels")
+    # Each star is 1.4 times as noisy as the one before it, and the sixth too noisy.
+    shown = [stamp.used.sum() for stamp in make_star_result(n_stars).stamps["muse"]]
+    assert len(pixels.get_xdata()) == sum(shown[:5])
+    label = line(panel(fig, "muse"), "pixels").get_label()
+    assert label == ("pixels" if n_stars < 6 else "pixels of 5 best stars")
     everything_apart(fig)
 
 
@@ -324,7 +330,7 @@ def test_star_that_hst_does_not_show():
 )
 def test_no_stars_to_show(result):
     fig = plot_star_fit(result)
-    assert {"The fit failed", "No stars to show"} & set(words_of(fig))
+    assert {"The fit failed", "Nothing to show"} & set(words_of(fig))
     everything_apart(fig)
 
 

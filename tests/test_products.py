@@ -5,6 +5,9 @@ import importlib.util
 import logging
 import os
 import pickle
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import astropy.units as u
@@ -20,9 +23,9 @@ from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
-from result_samples import make_star_result
+from result_samples import make_images, make_result, make_star_result
 
-from muse_imphot import fit_image_photometry, photometry, products
+from muse_imphot import fit_image_photometry, photometry, plots, products
 from muse_imphot.exceptions import (
     FitError,
     InputFileError,
@@ -179,7 +182,8 @@ class TestCheck:
         (here / "archive").mkdir()
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "archive")
         planned = planned_products("archive/m.fits", "m", apply=True)
-        with pytest.raises(OutputError, match="archive: this folder is not writable.*link or copy"):
+        match = "archive: this folder is not writable, and m_aligned.fits is to .*link or copy that to"
+        with pytest.raises(OutputError, match=match):
             planned.check()
         check_folders(["m.fits", "absent/m.fits"])
 
@@ -194,6 +198,18 @@ class TestCheck:
 
     def test_with_matplotlib(self):
         require_matplotlib()
+
+    def test_unknown_backend(self, here):
+        """It is matplotlib that refuses it, when it is imported."""
+        program = "from muse_imphot.products import Products; Products(figure='a.png').check()"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "MPLBACKEND": "nonsense"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        message = "UserError: MPLBACKEND: matplotlib has no backend 'nonsense'; unset this env"
+        assert message in done.stderr.splitlines()[-1]
 
     @pytest.mark.parametrize("fig", ["fig.pdf", 1, object()])
     def test_no_figure(self, fig):
@@ -310,6 +326,28 @@ class TestFigure:
         with pytest.raises(OutputError, match="exists already"):
             Products(figure=f"x.{kind}").write(result, pair.muse)
 
+    @pytest.mark.parametrize("kind", ["eps", "ps"])
+    def test_postscript_shows_what_is_veiled_elsewhere(self, here, kind, caplog):
+        """It knows no transparency, and the veil over pixels that were not fitted hid all."""
+        used = np.ones((40, 40), dtype=bool)
+        used[:5] = False
+        shown = make_result(make_images((40, 40), used=used))
+        fig = plots.plot_image_fit(shown)
+        with caplog.at_level(logging.WARNING):
+            products._write_figure(fig, f"x.{kind}", False)
+        assert not caplog.records
+        start = "} bind false 3 colorimage"
+        pieces = Path(f"x.{kind}").read_text().split(start)[1:]
+        # Data, model and residual, and two colour bars.
+        assert len(pieces) == 5
+        for piece in pieces:
+            digits = re.match(r"[0-9a-fA-F\s]+", piece)[0]
+            colours = np.frombuffer(bytes.fromhex("".join(digits.split())), dtype=np.uint8)
+            assert len(np.unique(colours)) > 50
+        # The figure itself is as before.
+        assert {axes.get_rasterization_zorder() for axes in fig.axes} == {None}
+        assert logging.getLogger("matplotlib.backends.backend_ps").level == logging.NOTSET
+
     def test_all_formats_are_tested(self, pair):
         assert set(products._FORMATS) == set(MAGIC)
 
@@ -419,9 +457,29 @@ class TestWindow:
     def test_without_a_display(self, here, pair, result, monkeypatch, caplog):
         monkeypatch.setattr(matplotlib, "get_backend", lambda: "agg")
         Products(display=True, figure="x.png").write(result, pair.muse)
-        assert "there is no display" in caplog.text
+        (record,) = (item for item in caplog.records if item.levelname == "WARNING")
+        assert "there is no display" in record.getMessage()
         assert names(here) == ["x.png"]
         Products(display=True).write(result, pair.muse)
+
+    def test_backend_that_falls_back(self, here, pair, result, monkeypatch, caplog):
+        """Without a display, matplotlib draws elsewhere as soon as the backend is tried."""
+        backends = iter(["qtagg", "agg"])
+        monkeypatch.setattr(matplotlib, "get_backend", lambda: next(backends))
+        monkeypatch.setattr(pyplot, "figure", lambda *args, **options: pytest.fail("no window"))
+        Products(display=True).write(result, pair.muse)
+        assert "display: there is no display, and no figure is shown" in caplog.text
+
+    def test_backend_that_fails(self, here, pair, result, windows, monkeypatch, caplog):
+        """The result, and what is to be written, are not lost."""
+
+        def fail(*args, **options):
+            raise ImportError("Cannot load backend\nof nothing")
+
+        monkeypatch.setattr(pyplot, "figure", fail)
+        Products(display=True, figure="x.png").write(result, pair.muse)
+        assert "a window cannot be opened (Cannot load backend of nothing), and no" in caplog.text
+        assert names(here) == ["x.png"]
 
 
 class TestThroughTheFit:

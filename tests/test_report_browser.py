@@ -46,7 +46,13 @@ def column(page, index):
 
 
 def click(page, index):
-    page.run(f"document.querySelectorAll('#results + .scroll th')[{index}].click()")
+    page.run(f"document.querySelectorAll('#results + .scroll thead button')[{index}].click()")
+
+
+def press(page, key, code):
+    for kind in ("keyDown", "keyUp"):
+        text = {"text": {"Enter": "\r", " ": " "}.get(key, "")} if kind == "keyDown" else {}
+        page.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
 
 
 def test_nothing_is_complained_about(page):
@@ -94,12 +100,18 @@ def test_table_is_sorted_by_names_with_their_numbers(page):
 
 
 def test_table_is_sorted_from_the_keyboard(page):
-    page.run(
-        "document.querySelectorAll('#results + .scroll th')[2].dispatchEvent("
-        "new KeyboardEvent('keydown', {key: 'Enter'}))"
-    )
+    page.run("document.querySelector('#results + .scroll thead button').focus()")
+    press(page, "Tab", 9)
+    press(page, "Tab", 9)
+    focused = "document.activeElement.innerText.startsWith('verdict')"
+    assert page.run(focused)
+    press(page, "Enter", 13)
     assert column(page, 0)[-1] == "bad"  # by verdict
     assert column(page, 2)[0] == "good"
+    press(page, " ", 32)
+    assert column(page, 0)[0] == "bad"
+    assert page.run(focused)
+    press(page, " ", 32)
 
 
 def test_link_opens_what_is_folded(page):
@@ -117,6 +129,38 @@ def test_page_is_never_wider_than_the_window(page, width, dark, tmp_path):
     assert page.run("document.documentElement.scrollWidth") <= width
     background = page.run("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(18, 22, 28)" if dark else "rgb(255, 255, 255)")
+
+
+def test_names_stay_in_view_when_a_table_is_scrolled(page):
+    page.look(400)
+    box = "document.querySelector('#results + .scroll')"
+    page.run(f"{box}.scrollLeft = 300")
+    left = "document.querySelector('#results + .scroll tbody th').getBoundingClientRect().left"
+    assert page.run(f"{box}.scrollLeft") == 300
+    assert page.run(f"{left} - {box}.getBoundingClientRect().left") == pytest.approx(1, abs=1)
+    page.look(1280)
+
+
+def test_print_is_light_and_whole(report, tmp_path):
+    with browser(tmp_path) as page:
+        page.look(794, 1123, dark=True)
+        page.open(report)
+        dark = {"name": "prefers-color-scheme", "value": "dark"}
+        page.call("Emulation.setEmulatedMedia", media="print", features=[dark])
+        background = page.run("getComputedStyle(document.body).backgroundColor")
+        assert background == "rgb(255, 255, 255)"
+        page.run("document.querySelectorAll('.scroll').forEach(b => b.classList.add('tall'))")
+        cut = "[...document.querySelectorAll('.scroll')].map(b => b.scrollHeight > b.clientHeight)"
+        assert not any(page.run(cut))
+        assert page.run("document.documentElement.scrollWidth") <= 794
+
+
+def test_everything_has_a_name_for_those_who_listen(page):
+    assert page.run("[...document.images].every(i => i.alt.trim().length > 10)")
+    assert page.run("[...document.querySelectorAll('th')].every(h => h.scope)")
+    assert page.run("[...document.querySelectorAll('button')].every(b => b.innerText.trim())")
+    assert page.run("[...document.querySelectorAll('table')].every(t => t.caption.innerText)")
+    assert page.run("document.documentElement.lang") == "en"
 
 
 def test_markup_from_outside_does_not_run(page):

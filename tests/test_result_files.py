@@ -28,7 +28,7 @@ from muse_imphot.results import (
     results_table,
 )
 from muse_imphot.results.files import write_results
-from muse_imphot.results.json_text import from_json, to_json
+from muse_imphot.results.json_text import decode, encode, from_json, to_json
 from muse_imphot.results.tables import COLUMNS, FORMAT
 from muse_imphot.results.values import StarImages
 
@@ -123,6 +123,26 @@ class TestOne:
         star_result().write(path)
         reason = read_result(path).stars["reason"]
         assert reason.mask.tolist() == [True, False]
+
+    def test_formats_of_numbers_come_back(self, path):
+        result = star_result()
+        result.stars["flux"].info.format = ".2f"
+        result.stars["n"].info.format = "03d"
+        result.stars["id"].info.format = str.upper  # a function is left out
+        result.write(path)
+        copy = read_result(path)
+        formats = [copy.stars[name].info.format for name in ("flux", "n", "id")]
+        assert formats == [".2f", "03d", None]
+        result.stars["id"].info.format = None
+        assert copy.report() == result.report()
+
+    def test_tables_of_older_files_have_no_formats(self):
+        content = encode(QTable({"a": [1.0] * u.m, "b": [2]}))
+        for column in content["@table"]["columns"]:
+            del column["format"]
+        table = decode(content)
+        assert table["a"].info.format is None
+        assert table["a"].unit == u.m
 
     def test_images_are_left_out(self, path):
         images = make_images((30, 30))

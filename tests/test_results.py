@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Results, their summaries, and tables of results."""
 
+import csv
 import math
 import pickle
 from xml.etree import ElementTree
@@ -182,6 +183,7 @@ class TestFlags:
             "NO_HST": 4096,
             "SATURATED": 8192,
             "NO_POINTING": 16384,
+            "OFFSET_UNCONFIRMED": 32768,
         }
 
     def test_text(self):
@@ -278,6 +280,12 @@ class TestReport:
         assert "dra:          -0.1365 +- 0.0011 arcsec (0.83%)" in text
         assert "POOR_CHI2: the reduced chi-square is far from 1" in text
 
+    def test_psf_of_hst(self):
+        lines = make_result(meta={"hst_psf": "Moffat, default"}).fit_report.splitlines()
+        assert lines[0] == "[[Model]]"
+        assert lines[2] == "    PSF of HST: Moffat, default"
+        assert "PSF of HST" not in make_result().fit_report
+
     def test_correlations_sorted_and_cut(self):
         lines = make_result().fit_report.splitlines()
         listed = [line.strip() for line in lines if line.strip().startswith("C(")]
@@ -307,6 +315,19 @@ class TestReport:
         assert lines[start + 4] == "[[Stars]]"
         assert lines[start + 8].split() == ["second", "2.5"]
         assert "[[Stars]]" not in make_result().report()
+
+    def test_unit_of_stars_is_named_once(self):
+        unit = make_result().unit
+        stars = QTable({"id": [1], "muse_flux": [1.5] * unit, "dx": [0.1] * u.arcsec})
+        star = FittedStarPhotometry(
+            name="a", unit=unit, hst_flux=FittedValue(123.0, 4.0), stars=stars
+        )
+        report = star.report()
+        assert f"hst_flux:     123.0 +- 4.0 {unit} (3.25%)" in report
+        assert f"[[Stars]] (muse_flux in {unit})" in report
+        assert report.partition("[[Stars]]")[2].count(str(unit)) == 1
+        assert "arcsec" in report.partition("[[Stars]]")[2]
+        assert star.stars["muse_flux"].unit == unit  # the result keeps it
 
     def test_failed_says_why(self):
         text = failed_result("a", "F606W", "no overlap").fit_report
@@ -406,6 +427,15 @@ class TestResult:
     def test_html_of_a_failure(self):
         html = failed_result("a", "F606W", "no <overlap>")._repr_html_()
         assert "reason: no &lt;overlap&gt;" in html
+        assert "nan" not in html
+        ElementTree.fromstring(html)
+
+    def test_html_has_all_terms_and_two_digits_of_errors(self):
+        changes = {"scale": FittedValue(0.74012, 0.007), "extra": {"rotation": FittedValue(0.1)}}
+        html = make_result(**changes)._repr_html_()
+        assert "<td>scale</td><td>0.7401</td><td>0.0070</td><td></td>" in html
+        assert "<td>rotation</td><td>0.1</td><td>nan</td><td>deg</td>" in html
+        assert "<p>no flags</p>" in html
         ElementTree.fromstring(html)
 
     def test_star(self):
@@ -564,11 +594,33 @@ class TestFiles:
         write_results([make_result()], path, overwrite=True)
         assert len(read_results(path)) == 1
 
+    def test_csv(self, tmp_path, caplog):
+        """What ends in .csv is CSV, which a spreadsheet reads and this package does not."""
+        path = tmp_path / "r.csv"
+        results = [make_result(name="a, b"), make_result(name="c")]
+        with caplog.at_level("INFO"):
+            write_results(results, path, full=True)
+        assert "r.csv: CSV keeps neither units nor covariances" in caplog.text
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == COLUMNS
+        assert [row["name"] for row in rows] == ["a, b", "c"]
+        assert float(rows[1]["dx"]) == results[1].dx.value
+        with pytest.raises(InputFileError, match=r"r.csv: is not an ECSV table"):
+            read_results(path)
+
     def test_read_missing_file(self, tmp_path):
         with pytest.raises(InputFileError, match=r"none.ecsv: cannot be read \(No such file"):
             read_results(tmp_path / "none.ecsv")
 
-    @pytest.mark.parametrize("content", [b"", b"a b\n1 2\n", b"\x89PNG\r\n\xff\x00"])
+    @pytest.mark.parametrize("content", [b"", b"\n"])
+    def test_read_empty_file(self, tmp_path, content):
+        path = tmp_path / "x.ecsv"
+        path.write_bytes(content)
+        with pytest.raises(InputFileError, match=r"x.ecsv: is empty; an ECSV table is needed"):
+            read_results(path)
+
+    @pytest.mark.parametrize("content", [b"a b\n1 2\n", b"\x89PNG\r\n\xff\x00"])
     def test_read_other_file(self, tmp_path, content):
         path = tmp_path / "x.ecsv"
         path.write_bytes(content)

@@ -34,7 +34,8 @@ def process_exposure(task, progress=None):
     task : `ExposureTask`
         The exposure.
     progress : callable, optional
-        Called as ``progress(done, total)`` while the cube is read.
+        Called as ``progress(part)`` with the part of the work that is done. To read the cube is
+        taken to be as much work as the images of one filter are.
 
     Returns
     -------
@@ -47,12 +48,26 @@ def process_exposure(task, progress=None):
         except InputFileError:  # it is an image, or what is wrong with it is found again
             pass
         else:
-            curves = {hst.filter: load_bandpass(hst.curve) for hst in task.hst}
-            with cube:
-                images = wideband_or_errors(cube, curves, progress=progress, **task.wideband)
-            found = [_process_filter(task, hst, images[hst.filter]) for hst in task.hst]
-            return [result for results in found for result in results]
+            return _process_cube(task, cube, progress or (lambda part: None))
     return _process_image(task)
+
+
+def _process_cube(task, cube, progress):
+    """Make the images of a cube, and fit them."""
+    step = 1.0 / (1 + len(task.hst))
+    curves = {hst.filter: load_bandpass(hst.curve) for hst in task.hst}
+    with cube:
+        images = wideband_or_errors(
+            cube,
+            curves,
+            progress=lambda done, total: progress(step * done / total),
+            **task.wideband,
+        )
+    results = []
+    for number, hst in enumerate(task.hst):
+        progress(step * (1 + number))
+        results += _process_filter(task, hst, images[hst.filter])
+    return results
 
 
 def wideband_or_errors(cube, curves, **options):

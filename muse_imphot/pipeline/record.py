@@ -97,10 +97,15 @@ class RunRecord:
         self._start = time.monotonic()
         self._next = self._start + _SAVE_EVERY
 
+    def take_over(self, results):
+        """Add the results of an exposure that an earlier run had."""
+        for result in results:
+            self._earlier.pop(result.name, None)
+        self.results += results
+
     def add(self, results):
         """Add the results of an exposure."""
         for result in results:
-            self._earlier.pop(result.name, None)
             outcome = f"failed: {result.meta['reason']}" if result.failed else "fitted"
             log.info("%s %s %s: %s", result.name, result.filter, result.method, outcome)
         self.results += results

@@ -26,10 +26,6 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
-# About this part of the time that an exposure takes passes while its cube is read.
-_READING = 0.6
-
-
 def run(
     cubes,
     hst,
@@ -118,7 +114,12 @@ def run(
     orders = tuple(min(order, n_filters - 1) for order in (fwhm_order, beta_order))
     make_folder(plan.paths.folder)
     with sole_writer(plan.paths.folder):
-        check_outputs(plan.files, inputs=plan.inputs, overwrite=overwrite or resume)
+        check_outputs(
+            plan.files,
+            inputs=plan.inputs,
+            overwrite=overwrite or resume,
+            instead="go on with that run (--resume, resume=True)",
+        )
         earlier = earlier_results(tasks, plan.paths) if resume else {}
         provenance = {**_provenance(tasks, plan.hst), "orders": list(orders)}
         record = RunRecord(plan.paths, provenance, orders, tasks[0].figures, earlier)
@@ -169,7 +170,7 @@ def _work(tasks, record, earlier, *, jobs, executor, progress):
     with closing(iterate(function, todo, jobs=jobs, executor=executor)) as outcomes:
         for task in tasks:
             if task.name in earlier:
-                record.add(earlier[task.name])
+                record.take_over(earlier[task.name])
                 continue
             outcome = next(outcomes)
             if outcome.error is None:
@@ -182,11 +183,7 @@ def _work(tasks, record, earlier, *, jobs, executor, progress):
 def _inline(task, *, tasks, report):
     """Work on an exposure in this process, and report how far it is."""
     number = tasks.index(task)
-
-    def within(done, total):
-        report(number + _READING * done / total, len(tasks))
-
-    return process_exposure(task, progress=within)
+    return process_exposure(task, progress=lambda part: report(number + part, len(tasks)))
 
 
 def _all_failed(task, error):

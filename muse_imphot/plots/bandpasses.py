@@ -60,14 +60,17 @@ def _explain(fig, lines, curves):
     """List the curves to the right of the panel, by wavelength."""
     order = np.argsort([float(x[y >= 0.5 * y.max()].mean()) for x, y in curves.values()])
     names = [clean(name) for name in curves]
+    # Of many curves in smaller letters, so that all have room.
+    part = min(1.0, 14 / max(len(names), 1))
     legend = fig.legend(
         [lines[i] for i in order],
         [names[i] for i in order],
         loc="upper left",
         bbox_to_anchor=(0.785, 0.9),
-        handlelength=3.4,
+        handlelength=3.4 / part,
         borderaxespad=0.0,
         labelspacing=0.65,
+        fontsize=8.5 * part,
     )
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -5,7 +5,17 @@ import math
 
 import numpy as np
 
-from .style import BLUE, GREY, INK, blank_figure, clean, default_title, style, write, write_title
+from .style import (
+    BLUE,
+    GREY,
+    INK,
+    blank_figure,
+    default_title,
+    style,
+    write,
+    write_nothing,
+    write_title,
+)
 from .words import error_text, number, value_text
 
 __all__ = ["plot_covariance"]
@@ -19,6 +29,7 @@ _LABELS = {
     "beta": ("beta", ""),
 }
 _SPAN = 3.0  # standard deviations that a panel shows on both sides
+_LONGEST = 8  # characters that a tick has room for
 _LEFT, _BOTTOM, _WIDTH, _HEIGHT, _GAP = 0.115, 0.085, 0.865, 0.855, 0.012
 
 
@@ -52,8 +63,7 @@ def plot_covariance(result, *, title=None, fig=None):
         write_title(fig, title or default_title(result, "covariance"), _LEFT)
         names = _shown(result)
         if not names:
-            text = "The covariance of the parameters is not known."
-            write(fig, 0.5, 0.5, text, fontsize=13, color=GREY, ha="center")
+            write_nothing(fig, result, "The covariance of the parameters is not known.")
             return fig
         center = np.array([number(getattr(result, name)) for name in names])
         covariance = result.covariance_of(*names)
@@ -144,14 +154,19 @@ def _finish(axes, names, place, center, covariance):
         _set_ticks(axes.yaxis, center[row], span[row])
     bottom, left = row == len(names) - 1, column == 0 and row > 0
     axes.tick_params(labelbottom=bottom, labelleft=left, **ticks)
-    axes.tick_params(axis="x", rotation=45)
     axes.grid(row != column)
     if bottom:
-        axes.set_xlabel(clean(_label(names[column])), fontsize=9)
-        axes.xaxis.set_label_coords(0.5, -0.40)
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+        _write_label(axes, names[column], (0.5, 0), (0, -46), va="top")
     if left:
-        axes.set_ylabel(clean(_label(names[row])), fontsize=9)
-        axes.yaxis.set_label_coords(-0.52, 0.5)
+        _write_label(axes, names[row], (0, 0.5), (-58, 0), rotation=90, va="center")
+
+
+def _write_label(axes, name, place, points, **look):
+    """Write the name of an axis some points (1/72 inch) away from it, however large the panel."""
+    offset = {"xycoords": "axes fraction", "xytext": points, "textcoords": "offset points"}
+    axes.annotate(_label(name), place, fontsize=9, ha="center", **offset, **look)
 
 
 def _label(name):
@@ -162,12 +177,12 @@ def _label(name):
 def _set_ticks(axis, center, span):
     """Put ticks at the value and two standard deviations beside it, with the digits they need."""
     step = 2 * span / _SPAN
-    decimals = max(0, min(8, 1 - math.floor(math.log10(step))))
+    decimals = max(0, 1 - math.floor(math.log10(step)))
     places = [center - step, center, center + step]
-    axis.set_ticks(places, [_tick(place, decimals) for place in places])
+    texts = [f"{place:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for place in places]
+    if max(map(len, texts)) > _LONGEST:
+        # The value itself stands on the diagonal.
+        sigma = "\N{GREEK SMALL LETTER SIGMA}"
+        texts = [f"\N{MINUS SIGN}2 {sigma}", "value", f"+2 {sigma}"]
+    axis.set_ticks(places, texts)
     axis.set_tick_params(which="minor", length=0)
-
-
-def _tick(value, decimals):
-    text = f"{value:.{decimals}f}"
-    return (text if len(text) < 10 else f"{value:.3g}").replace("-", "\N{MINUS SIGN}")

@@ -17,6 +17,7 @@ from .style import (
     draw_legend,
     style,
     write,
+    write_nothing,
     write_title,
 )
 from .words import number
@@ -64,14 +65,14 @@ def plot_fourier(result, *, title=None, fig=None):
         fig = blank_figure(fig, (12.0, 7.8))
         write_title(fig, title or default_title(result, "Fourier amplitudes"), 0.064)
         if result.images is None:
-            text = "The result came without its images."
-            write(fig, 0.5, 0.68, text, fontsize=13, color=GREY, ha="center")
+            write_nothing(fig, result, "The result came without its images.", top=0.72)
         else:
             view = ImageView(result)
             planes = amplitudes(view)
             _draw_planes(fig, planes, view)
             _draw_rings(fig.add_axes(_BOXES["profile"], label="profile"), planes, view)
-        _draw_transfer(fig.add_axes(_BOXES["psf"], label="psf"), result)
+        if number(result.fwhm) > 0:
+            _draw_transfer(fig.add_axes(_BOXES["psf"], label="psf"), result)
     return fig
 
 
@@ -183,9 +184,10 @@ def _draw_rings(axes, planes, view):
         if rms[name].size and np.max(rms[name]) > 0:
             axes.plot(frequency, rms[name], **look)
     good = view.used & np.isfinite(view.noise)
-    noise = math.sqrt(float(np.sum(view.noise[good] ** 2)))
+    # Of the median pixel: a few at the edge of HST may have a thousand times the noise.
+    noise = math.sqrt(good.sum()) * float(np.median(view.noise[good])) if good.any() else 0.0
     if noise > 0:
-        label = f"white noise of 1 {view.pull_unit}"
+        label = f"white noise of the median {view.pull_unit}"
         axes.axhline(noise, color=GREY, linestyle=":", linewidth=1.2, label=label)
         lowest = np.min(rms["residual"], initial=noise)
         axes.set_ylim(bottom=max(0.4 * lowest, 1e-3 * noise))
@@ -205,9 +207,18 @@ def _draw_transfer(axes, result):
     if fwhm > 0 and beta > 1:
         transfer = moffat_transform(frequency, fwhm, beta)
         axes.plot(frequency, transfer, color=BLUE)
-        half = float(np.interp(-0.5, -transfer, frequency))
-        axes.plot([half, half, 0], [0, 0.5, 0.5], color=GREY, linewidth=0.9, linestyle=":")
-        place = {"fontsize": 8.5, "color": GREY, "va": "bottom"}
-        write(axes, half + 0.05, 0.5, f"half at {half:.2f} cycles/arcsec", **place)
+        if transfer[-1] < 0.5:
+            _mark_half(axes, float(np.interp(-0.5, -transfer, frequency)))
     axes.set(xlim=(0, 2.5), ylim=(0, 1.05), xlabel=_FREQUENCY, ylabel="transfer")
     axes.grid(True)
+
+
+def _mark_half(axes, half):
+    """Mark the frequency at which the transform has fallen to one half."""
+    axes.plot([half, half, 0], [0, 0.5, 0.5], color=GREY, linewidth=0.9, linestyle=":")
+    # On the side where there is room, and the curve is not.
+    right = half < 1.2
+    place = {"fontsize": 8.5, "color": GREY, "va": "bottom" if right else "top"}
+    place["ha"] = "left" if right else "right"
+    x, y = (half + 0.05, 0.5) if right else (half - 0.05, 0.48)
+    write(axes, x, y, f"half at {half:.2f} cycles/arcsec", **place)

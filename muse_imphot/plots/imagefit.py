@@ -4,9 +4,20 @@
 import math
 import textwrap
 
-from .images import ImageView, draw_images
+from .images import ImageView, draw_images, unit_label
 from .profiles import draw_histogram, draw_profile
-from .style import GREY, INK, PALE, VERDICT_COLORS, blank_figure, clean, fit_text, style, write
+from .style import (
+    GREY,
+    INK,
+    PALE,
+    VERDICT_COLORS,
+    blank_figure,
+    clean,
+    fit_text,
+    style,
+    write,
+    write_nothing,
+)
 from .words import PARAMETERS, error_text, flag_words, number, value_text, verdict
 
 __all__ = ["draw_heading", "draw_parameters", "plot_image_fit"]
@@ -71,7 +82,7 @@ def plot_image_fit(result, *, title=None, fig=None):
         fig = blank_figure(fig, _SIZE)
         draw_heading(fig, result, title or _default_title(result))
         if result.images is None:
-            _draw_no_images(fig, result)
+            write_nothing(fig, result, "The result came without its images.", top=0.72)
         else:
             view = ImageView(result)
             draw_images(fig, _BOXES, view, result.outliers)
@@ -139,18 +150,7 @@ def _flag_lines(flags, width=150):
         lines = textwrap.wrap("  \N{BULLET}  ".join(clean(part) for part in parts), width)
         if len(lines) <= 2:
             break
-    return lines[:2]
-
-
-def _draw_no_images(fig, result):
-    """Say in the place of the images why there are none."""
-    heading, reason = "No images to show", "The result came without its images."
-    if verdict(result) == "failed":
-        heading, reason = "The fit failed", str(result.meta.get("reason", ""))
-    text = "\n".join(textwrap.wrap(clean(reason), 84)[:8])
-    center = {"ha": "center", "linespacing": 1.5}
-    write(fig, 0.5, 0.70, heading, fontsize=17, weight="bold", color=GREY, **center)
-    write(fig, 0.5, 0.675, text, fontsize=11.5, va="top", **center)
+    return [line.strip(" \N{BULLET}") for line in lines[:2]]
 
 
 def draw_parameters(axes, result):
@@ -172,7 +172,8 @@ def draw_parameters(axes, result):
     box = FancyBboxPatch((0, 0), 1, 1, boxstyle=shape, facecolor="#f6f8fa", edgecolor=PALE)
     axes.add_patch(box).set_clip_on(False)
     rows = _parameter_rows(result)
-    height = 0.93 / sum(0.5 if row is _GAP else 1.0 for row in rows)
+    unit = result.unit is not None and str(result.unit)
+    height = 0.93 / ((0.9 if unit else 0) + sum(0.5 if row is _GAP else 1.0 for row in rows))
     y = 0.965
     for row in rows:
         if row is _GAP:
@@ -183,6 +184,18 @@ def draw_parameters(axes, result):
         options = {"va": "center", "y": y - height / 2}
         _write_row(axes, label, value, error, options)
         y -= height
+    if unit:
+        _write_unit(axes, y - height / 2, result.unit)
+
+
+def _write_unit(axes, y, unit):
+    """Name the unit of background and rms; as plain text if the formula is too long."""
+    words, width = "background and rms in", 0.9 * axes.get_position().width
+    look = {"va": "center", "fontsize": 8.5, "color": GREY}
+    note = axes.text(0.05, y, f"{words} {unit_label(unit)}", **look)
+    if note.get_window_extent().width > width * axes.get_figure().bbox.width:
+        note.remove()
+        fit_text(write(axes, 0.05, y, f"{words} {clean(unit)}", **look), width, smallest=6)
 
 
 def _write_row(axes, label, value, error, options):

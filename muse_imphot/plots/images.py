@@ -10,7 +10,7 @@ from .marks import draw_excess, draw_outliers
 from .style import GREY, INK, PALE, clean, robust_scatter, write
 from .words import number
 
-__all__ = ["PULL_LIMIT", "ImageView", "draw_images", "striped"]
+__all__ = ["PULL_LIMIT", "ImageView", "draw_images", "draw_scale_bar", "striped", "unit_label"]
 
 #: The residual is shown between minus and plus this many standard deviations.
 PULL_LIMIT = 5.0
@@ -144,20 +144,21 @@ def draw_images(fig, boxes, view, outliers=None):
     data.set_title("MUSE")
     _show(data, view, view.data, **stretch)
     draw_outliers(data, view, outliers, numbers=False)
-    _draw_scale_bar(data, view)
+    draw_scale_bar(data, view.frame, view.pixel_scale)
     _draw_compass(data, view)
 
     model = _image_axes(fig, boxes, "model", view)
     model.set_title("model  (scale \N{MULTIPLICATION SIGN} HST \N{CIRCLED TIMES} PSF + background)")
     shown = _show(model, view, view.model, **stretch)
     ticks = _stretch_ticks(low, high, width)
-    _draw_colorbar(model, shown, _unit_label(view.unit), ticks)
+    _draw_colorbar(model, shown, unit_label(view.unit), ticks)
 
     residual = _image_axes(fig, boxes, "residual", view)
     residual.set_title(f"residual  (MUSE \N{MINUS SIGN} model) / {view.pull_unit}")
     norm = Normalize(-PULL_LIMIT, PULL_LIMIT)
     shown = _show(residual, view, view.pulls, norm=norm, cmap="RdBu_r")
-    if draw_excess(residual, view):
+    rows, columns = view.box
+    if draw_excess(residual, view.pulls, view.used, (columns.start, rows.start)):
         text = "outlined: more than 5 \N{GREEK SMALL LETTER SIGMA} once smoothed (dashed: below 0)"
         place = {"ha": "center", "va": "top", "transform": residual.transAxes}
         write(residual, 0.5, -0.03, text, fontsize=8.5, color=GREY, **place)
@@ -241,8 +242,20 @@ def striped(used, *, resolution=420):
     return overlay
 
 
-def _unit_label(unit):
-    """Return the unit of the images as the label of a colour bar."""
+def unit_label(unit):
+    """
+    Return the unit of the images as the label of a colour bar.
+
+    Parameters
+    ----------
+    unit : `~astropy.units.Unit` or None
+        The unit.
+
+    Returns
+    -------
+    str
+        With formulae of matplotlib, in which dollar signs are escaped.
+    """
     if unit is None or str(unit) == "":
         return "MUSE units"
     try:
@@ -297,19 +310,32 @@ def _outlined():
     return {"color": "white", "path_effects": [withStroke(linewidth=2.8, foreground=INK)]}
 
 
-def _draw_scale_bar(axes, view):
-    """Draw a bar of a round length in the lower left corner."""
-    left, right, bottom, top = view.frame
-    width = (right - left) * view.pixel_scale
+def draw_scale_bar(axes, frame, pixel_scale, *, fontsize=9.5):
+    """
+    Draw a bar of a round length in the lower left corner.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+        The panel.
+    frame : tuple of float
+        Left, right, bottom and top edge of the panel in pixels.
+    pixel_scale : float
+        Size of a pixel in arcsec.
+    fontsize : float, optional
+        Size of the letters (points).
+    """
+    left, right, bottom, top = frame
+    width = (right - left) * pixel_scale
     rounds = np.array([c * 10.0**e for e in range(-3, 4) for c in (1, 2, 5)])
     length = rounds[np.argmin(np.abs(np.log(rounds / (0.22 * width))))]
     start = left + 0.05 * (right - left)
-    end = start + length / view.pixel_scale
+    end = start + length / pixel_scale
     y = bottom + 0.055 * (top - bottom)
     line = {"linewidth": 2.2, "solid_capstyle": "butt", "gid": "scale-bar", "zorder": 4}
     axes.plot([start, end], [y, y], **line, **_outlined())
     place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    text = {"fontsize": 9.5, "weight": "bold", "zorder": 4, **_outlined()}
+    text = {"fontsize": fontsize, "weight": "bold", "zorder": 4, **_outlined()}
     axes.annotate(f"{length:g}\N{DOUBLE PRIME}", ((start + end) / 2, y), **place, **text)
 
 

@@ -80,7 +80,7 @@ def draw_outliers(axes, view, outliers, *, numbers=True):
             write(axes, x, y, str(i + 1), fontsize=9, weight="bold", color=INK, **place)
 
 
-def draw_excess(axes, view):
+def draw_excess(axes, pulls, used, corner=(0, 0)):
     """
     Outline where the smoothed residual is more than noise: solid above, dashed below zero.
 
@@ -90,28 +90,35 @@ def draw_excess(axes, view):
     ----------
     axes : `~matplotlib.axes.Axes`
         The panel of the residual.
-    view : ImageView
-        The images.
+    pulls : 2D `~numpy.ndarray`
+        The residual in units of its standard deviation.
+    used : 2D `~numpy.ndarray` of bool
+        The pixels that were fitted.
+    corner : (int, int), optional
+        Column and row of the first pixel in the coordinates of the panel.
 
     Returns
     -------
     bool
         Whether there is anything to outline.
     """
-    if min(view.used.shape) < 8:
+    from matplotlib.patheffects import withStroke
+
+    if min(used.shape) < 8:
         return False
-    good = view.used & np.isfinite(view.pulls)
-    pulls = np.where(good, np.clip(view.pulls, -50, 50), 0.0)
+    good = used & np.isfinite(pulls)
+    pulls = np.where(good, np.clip(pulls, -50, 50), 0.0)
     smooth = gaussian_filter(pulls, _SMOOTHING, mode="constant")
     # Smoothing leaves white noise with this standard deviation, and correlated noise with more.
     white = 1.0 / (2.0 * math.sqrt(math.pi) * _SMOOTHING)
     limit = _EXCESS * max(white, robust_scatter(smooth[good]))
-    rows, columns = view.box
-    x, y = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
+    x, y = (start + np.arange(size) for start, size in zip(corner, used.shape[::-1], strict=True))
     found = False
     for level, line in ((-limit, (0, (3, 2))), (limit, "solid")):
         if smooth.min() < level < smooth.max():
             look = {"colors": INK, "linewidths": 0.8, "linestyles": [line], "zorder": 2.5}
-            axes.contour(x, y, smooth, levels=[level], **look)
+            lines = axes.contour(x, y, smooth, levels=[level], **look)
+            # Seen on the dark ends of the colours too, which are where outlines are.
+            lines.set_path_effects([withStroke(linewidth=2.4, foreground="white")])
             found = True
     return found

@@ -2,6 +2,7 @@
 """The figure of a mask: what it leaves out of an image, and for which reason."""
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from .style import GREY, INK, PALE, blank_figure, clean, fit_text, style, write
 
@@ -23,7 +24,7 @@ def plot_mask(image, mask, *, title=None, fig=None):
     image : `~astropy.nddata.CCDData`
         The image, with a WCS or without.
     mask : `~muse_imphot.masks.PixelMask`
-        The mask; each of its reasons has a colour of its own, with the outline of what is left
+        The mask; each of its reasons has a colour and a number, with the outline of what is left
         out.
     title : str, optional
         The title.
@@ -47,8 +48,9 @@ def plot_mask(image, mask, *, title=None, fig=None):
         _draw_image(axes, image)
         _label_axes(axes, celestial)
         colors = dict(zip(mask.reasons, _COLORS * (1 + len(mask.reasons) // len(_COLORS))))
-        for reason, array in mask.reasons.items():
+        for number, (reason, array) in enumerate(mask.reasons.items(), start=1):
             _draw_reason(axes, array, colors[reason])
+            _draw_number(axes, array, number, colors[reason])
         heading = write(fig, 0.03, 0.945, clean(title or "mask"), fontsize=14, weight="bold")
         fit_text(heading, 0.94)
         _draw_legend(fig, mask, colors)
@@ -115,21 +117,41 @@ def _label_axes(axes, celestial):
         coordinate.tick_params(direction="out", length=3)
 
 
+def _draw_number(axes, array, number, color):
+    """Write the number of a reason where most of its pixels are, so that no colour is needed."""
+    from matplotlib.patheffects import withStroke
+
+    depth = distance_transform_edt(np.pad(array, 1))[1:-1, 1:-1]
+    if not depth.max() > 2:  # scattered pixels have no room for a number
+        return
+    row, column = np.unravel_index(np.argmax(depth), array.shape)
+    look = {"color": color, "fontsize": 10, "weight": "bold", "ha": "center", "va": "center"}
+    look["path_effects"] = [withStroke(linewidth=3, foreground="white")]
+    write(axes, column, row, str(number), **look)
+
+
 def _draw_legend(fig, mask, colors):
     """Write next to the image how many pixels each reason takes, and how many remain."""
     from matplotlib.patches import Rectangle
 
     x, y = _BOX[0] + _BOX[2] + 0.03, _BOX[1] + _BOX[3] - 0.03
+    # Closer and smaller if they are many, so that all have room.
+    part = min(1.0, (y - 0.05) / (0.072 * (len(mask.reasons) + 0.6)))
+    small, large = 8.5 * part, 9.5 * part
     size = mask.excluded.size
-    for reason, array in mask.reasons.items():
-        options = {"facecolor": colors[reason], "edgecolor": colors[reason]}
-        patch = Rectangle((x, y - 0.004), 0.018, 0.022, transform=fig.transFigure, **options)
-        patch.set_alpha(0.75)
-        fig.add_artist(patch)
-        write(fig, x + 0.026, y, clean(reason), fontsize=9.5, color=INK)
+    for number, (reason, array) in enumerate(mask.reasons.items(), start=1):
+        options = {"facecolor": colors[reason], "edgecolor": colors[reason], "alpha": 0.55}
+        box = (x, y - 0.004 * part)
+        fig.add_artist(Rectangle(box, 0.018, 0.022 * part, transform=fig.transFigure, **options))
+        place = {"ha": "center", "va": "center", "fontsize": small, "weight": "bold"}
+        write(fig, x + 0.009, y + 0.007 * part, str(number), color=INK, **place)
+        label = write(fig, x + 0.026, y, clean(reason), fontsize=large, color=INK)
+        fit_text(label, 0.985 - x - 0.026, smallest=min(7.5, large))
         count = f"{np.count_nonzero(array)} pixels, {100 * array.mean():.1f} %"
-        write(fig, x + 0.026, y - 0.026, count, fontsize=8.5, color=GREY)
-        y -= 0.072
+        write(fig, x + 0.026, y - 0.026 * part, count, fontsize=small, color=GREY)
+        y -= 0.072 * part
     left = size - np.count_nonzero(mask.excluded)
-    write(fig, x, y - 0.005, f"{left} pixels are left", fontsize=9.5, weight="bold", color=INK)
-    write(fig, x, y - 0.031, f"of {size}, {100 * left / size:.1f} %", fontsize=8.5, color=GREY)
+    y -= 0.005
+    write(fig, x, y, f"{left} pixels are left", fontsize=large, weight="bold", color=INK)
+    text = f"of {size}, {100 * left / size:.1f} %"
+    write(fig, x, y - 0.026 * part, text, fontsize=small, color=GREY)

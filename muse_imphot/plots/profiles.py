@@ -129,7 +129,9 @@ def draw_profile(axes, view, result):
     if fwhm > 0 and beta > 0:
         peak /= float(_moffat(radius[0], fwhm, beta))
         _draw_psf(axes, fwhm, beta, reach)
-    axes.plot(radius, model / peak, color=BLUE, label="model", zorder=3)
+    # A line that fell to zero would have no end on a logarithmic scale.
+    shown = np.where(model > 0, model, np.nan) / peak
+    axes.plot(radius, shown, color=BLUE, label="model", zorder=3)
     points = {"fmt": "o", "markersize": 3.4, "elinewidth": 1.0, "zorder": 4, "color": INK}
     axes.errorbar(radius, data / peak, error / peak, label="MUSE, ring means", **points)
     lowest = min(model.min(), np.abs(data).min()) / peak
@@ -153,11 +155,12 @@ def _draw_psf(axes, fwhm, beta, reach):
     axes.plot(radius, _moffat(radius, fwhm, beta), label="fitted PSF", zorder=2, **dashes)
     half = fwhm / 2
     axes.axvline(half, color=ORANGE, linewidth=0.9, linestyle=":", zorder=1)
-    place = {"xytext": (4, 5), "textcoords": "offset points", "va": "bottom", "rotation": 90}
-    place["xycoords"] = axes.get_xaxis_transform()
+    # Left of the line there is room below the curves, unless it is close to the axis.
+    left = half > 0.07 * reach
+    place = {"xytext": (-3 if left else 4, 5), "textcoords": "offset points", "va": "bottom"}
+    place |= {"xycoords": axes.get_xaxis_transform(), "ha": "right" if left else "left"}
     text = f"FWHM/2 = {half:.3f}\N{DOUBLE PRIME}"
-    place["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    axes.annotate(text, (half, 0), color=ORANGE, fontsize=8.5, **place)
+    axes.annotate(text, (half, 0), color=ORANGE, fontsize=8.5, rotation=90, **place)
 
 
 def _draw_nothing(axes, text):

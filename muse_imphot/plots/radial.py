@@ -16,9 +16,10 @@ from .style import (
     default_title,
     draw_legend,
     style,
+    write_nothing,
     write_title,
 )
-from .words import number
+from .words import number, verdict
 
 __all__ = ["plot_radial"]
 
@@ -59,6 +60,9 @@ def plot_radial(result, *, title=None, fig=None):
     with style():
         fig = blank_figure(fig, (12.0, 5.2))
         write_title(fig, title or default_title(result, "radial profiles"), 0.078)
+        if verdict(result) == "failed":
+            write_nothing(fig, result, "")
+            return fig
         view = None if result.images is None else ImageView(result)
         rings = _rings(view, result)
         upper = fig.add_axes(_BOXES["profile"], label="profile")
@@ -155,7 +159,8 @@ def _draw_energy(axes, rings, result):
         axes.plot(radius, part, label=label, zorder=2, **dashes)
     if rings is not None:
         edges, data, error, model = _growth(rings)
-        axes.plot(edges, model, color=BLUE, label="model of the brightest source", zorder=3)
+        label = "model of the brightest source (1 at the edge)"
+        axes.plot(edges, model, color=BLUE, label=label, zorder=3)
         points = {"fmt": "o", "markersize": 3.4, "elinewidth": 1.0, "zorder": 4, "color": INK}
         axes.errorbar(edges, data, error, label="the same in MUSE", **points)
     axes.set(xlim=(0, reach), ylim=(0, 1.12), xlabel="radius (arcsec)", ylabel="part of the light")

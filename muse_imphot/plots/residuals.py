@@ -17,6 +17,7 @@ from .style import (
     default_title,
     style,
     write,
+    write_nothing,
     write_title,
 )
 
@@ -61,8 +62,7 @@ def plot_residuals(result, *, title=None, fig=None):
         fig = blank_figure(fig, (12.0, 4.0))
         write_title(fig, title or default_title(result, "residual"), 0.06)
         if result.images is None:
-            text = "The result came without its images."
-            write(fig, 0.5, 0.5, text, fontsize=13, color=GREY, ha="center")
+            write_nothing(fig, result, "The result came without its images.")
             return fig
         view = ImageView(result)
         draw_histogram(fig.add_axes(_BOXES["histogram"], label="histogram"), view)
@@ -101,12 +101,21 @@ def _draw_map(fig, correlation):
     for x, y in ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
         value = correlation[reach + y, reach + x]
         color = "white" if abs(value) > 0.6 * limit else INK
-        text = f"{value:.2f}".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
-        place = {"ha": "center", "va": "center", "fontsize": 6.5}
-        write(axes, x, y, "1" if (x, y) == (0, 0) else text, color=color, **place)
+        text = "1" if (x, y) == (0, 0) else _short(value)
+        place = {"ha": "center", "va": "center", "fontsize": 6.5 if len(text) < 4 else 5.5}
+        write(axes, x, y, text, color=color, **place)
     bar = fig.colorbar(shown, cax=fig.add_axes(_BOXES["bar"], label="bar"))
     bar.outline.set_linewidth(0.6)
     bar.ax.tick_params(labelsize=8)
+
+
+def _short(value):
+    """Write a correlation in as few characters as can be read."""
+    if abs(value) < 0.005:
+        return "0"
+    if abs(value) >= 0.995:  # of few pixels
+        return f"{value:.0f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:.2f}".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
 
 
 def _draw_lags(axes, correlation, pairs):

@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from .imagefit import draw_heading, draw_parameters
-from .images import PULL_LIMIT, striped
+from .images import PULL_LIMIT, draw_scale_bar, striped
+from .marks import draw_excess
 from .style import (
     GREY,
     INK,
@@ -19,6 +20,7 @@ from .style import (
     robust_scatter,
     style,
     write,
+    write_nothing,
 )
 from .words import number, verdict
 
@@ -38,16 +40,20 @@ _NAMES = {"muse": "MUSE", "hst": "HST"}
 _TOP, _STAMP, _LEFT, _RIGHT = 0.855, 0.215, 0.064, 0.985
 _SHOWN, _MANY = 4, 3000
 
+# Stars are drawn pixel by pixel unless they are noisier than the best one by more than this.
+_NOISIER = 4.0
+
 
 def plot_star_fit(result, *, title=None, fig=None):
     """
     Draw the fit of one or several stars.
 
     The upper row shows the stars: of one star, data, model and residual in MUSE and in HST; of
-    several, data and residual in MUSE of the brightest ones. Below are the pixels of all stars
-    against radius, in MUSE and in HST, relative to the flux of each star and without its
-    background, with their means in rings and the fitted model; then the residual in units of its
-    standard deviation, and the values. Pixels that were not fitted are striped in the stamps.
+    several, data and residual in MUSE of the brightest ones. Below are the pixels of the bright
+    stars against radius, in MUSE and in HST, relative to the flux of each star and without its
+    background, with the weighted means in rings of all stars and the fitted model; then the
+    residual in units of its standard deviation, and the values. Pixels that were not fitted are
+    striped in the stamps.
 
     Parameters
     ----------
@@ -77,7 +83,7 @@ def plot_star_fit(result, *, title=None, fig=None):
             for name in _NAMES:
                 _draw_radial(fig, name, stamps.get(name) or [])
         else:
-            _draw_nothing(fig, result)
+            write_nothing(fig, result, "The result came without its stamps.", top=0.77)
         if verdict(result) != "failed":
             draw_parameters(fig.add_axes(_BOXES["parameters"], label="parameters"), result)
     return fig
@@ -86,19 +92,6 @@ def plot_star_fit(result, *, title=None, fig=None):
 def _subject(result):
     stars = [stamp for stamp in (result.stamps or {}).get("muse", ()) if stamp is not None]
     return f"{len(stars)} stars" if len(stars) > 1 else "star"
-
-
-def _draw_nothing(fig, result):
-    """Say in the place of the stars why there are none."""
-    import textwrap
-
-    failed = verdict(result) == "failed"
-    heading = "The fit failed" if failed else "No stars to show"
-    reason = str(result.meta.get("reason", "")) if failed else "The result came without its stamps."
-    center = {"ha": "center", "linespacing": 1.5}
-    write(fig, 0.5, 0.75, heading, fontsize=17, weight="bold", color=GREY, **center)
-    text = "\n".join(textwrap.wrap(clean(reason), 84)[:6])
-    write(fig, 0.5, 0.725, text, fontsize=11.5, va="top", **center)
 
 
 # -------------------------------------------------------------------------------------- stamps
@@ -132,13 +125,24 @@ def _draw_stamps(fig, result, stamps):
         height = width * _SIZE[0] / _SIZE[1]
         box = (_LEFT + i * step, _TOP - height, width, height)
         axes = fig.add_axes(box, label=f"stamp {i}")
-        axes.set(xticks=[], yticks=[], facecolor="#f6f8fa")
+        axes.set(xticks=[], yticks=[], facecolor="#f6f8fa", anchor="N")
         axes.set_title(clean(title), fontsize=8.5, pad=3, parse_math=False)
         if stamp is None:
             place = {"ha": "center", "va": "center", "transform": axes.transAxes}
             write(axes, 0.5, 0.5, "not seen\nin HST", fontsize=8.5, color=GREY, **place)
         else:
             _draw_stamp(axes, stamp, kind)
+    _explain_stamps(fig, _TOP - height - 0.022, len(shown))
+
+
+def _explain_stamps(fig, y, count):
+    """Say below the stamps how to read them."""
+    sigma, minus, dot = "\N{GREEK SMALL LETTER SIGMA}", "\N{MINUS SIGN}", "  \N{MIDDLE DOT}  "
+    limit = f"{PULL_LIMIT:g} {sigma}"
+    parts = [f"residual from {minus}{limit} (blue) to {limit} (red)"]
+    parts += ["outlined: significant (dashed: below 0)", "striped: not fitted"]
+    parts += [f"the {_SHOWN} brightest of {count} stars"] if count > _SHOWN else []
+    write(fig, _LEFT, y, dot.join(parts), fontsize=8.5, color=GREY, va="center")
 
 
 def _star_name(result, i):
@@ -147,6 +151,7 @@ def _star_name(result, i):
     name = str(i + 1)
     if stars is not None and "id" in stars.colnames and i < len(stars):
         name = str(stars["id"][i]).strip() or name
+    name = f"star {name}" if name.isdigit() and len(name) <= 5 else name
     return name if len(name) <= 10 else f"{name[:4]}\N{HORIZONTAL ELLIPSIS}{name[-5:]}"
 
 
@@ -160,10 +165,14 @@ def _draw_stamp(axes, stamp, kind):
         cmap = colormaps["RdBu_r"].with_extremes(bad=PALE)
         norm = Normalize(-PULL_LIMIT, PULL_LIMIT)
         axes.imshow(_pulls(stamp), norm=norm, cmap=cmap, **options)
+        draw_excess(axes, _pulls(stamp), stamp.used)
     else:
         values = stamp.data[stamp.used & np.isfinite(stamp.data)]
         noise = robust_scatter((stamp.data - stamp.model)[stamp.used])
-        low, high = stamp.bg - 2 * noise, float(np.max(values, initial=stamp.bg + 5 * noise))
+        high = float(np.max(values, initial=stamp.bg + 5 * noise))
+        # Of a star without noise, too, the wings are not brighter than grey.
+        noise = max(noise, 1e-3 * (high - stamp.bg))
+        low = stamp.bg - 2 * noise
         cmap = colormaps["cividis"].with_extremes(bad=PALE)
         norm = AsinhNorm(linear_width=3 * noise, vmin=low, vmax=max(high, low + noise))
         axes.imshow(getattr(stamp, kind), norm=norm, cmap=cmap, **options)
@@ -173,7 +182,11 @@ def _draw_stamp(axes, stamp, kind):
         axes.imshow(stripes, extent=extent, zorder=2, gid="unused", **options)
     if kind != "residual":
         axes.plot(stamp.x, stamp.y, marker="+", color="white", markersize=6, markeredgewidth=0.9)
-    axes.set(xlim=(-0.5, stamp.used.shape[1] - 0.5), ylim=(-0.5, stamp.used.shape[0] - 0.5))
+    height, width = stamp.used.shape
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))
+    if kind == "data":
+        frame = (-0.5, width - 0.5, -0.5, height - 0.5)
+        draw_scale_bar(axes, frame, stamp.pixel_scale, fontsize=8)
 
 
 def _pulls(stamp):
@@ -241,51 +254,71 @@ def _draw_radial(fig, name, stamps):
 
 def _draw_pixels(upper, lower, stars):
     """Draw the fitted pixels of all stars as dots, with means in rings and the model."""
-    radius, data, model, pulls = (
-        np.concatenate([star[k][star[4]] for star in stars]) for k in range(4)
-    )
-    if radius.size == 0:
+    stars = [tuple(column[star[4]] for column in star[:4]) for star in stars]
+    stars = [star for star in stars if star[0].size]
+    if not stars:
         return
-    size = float(np.clip(160 / math.sqrt(radius.size + 1), 1.2, 4.0))
-    dots = {"linestyle": "none", "marker": "o", "markersize": size, "markeredgewidth": 0}
-    # Thousands of dots would make a vector file of megabytes.
-    dots |= {"color": GREY, "alpha": 0.7, "rasterized": radius.size > _MANY}
-    upper.plot(radius, data, label="pixels", **dots)
+    radius, data, model, pulls = (np.concatenate(columns) for columns in zip(*stars, strict=True))
+    # Relative to their fluxes faint stars are noisier than bright ones, and would hide them.
+    noises = np.array([robust_scatter(star[1] - star[2]) for star in stars])
+    bright = np.flatnonzero(noises <= _NOISIER * noises.min())
+    dots = _dots(radius.size)
+    columns = (np.concatenate([stars[i][k] for i in bright]) for k in (0, 1))
+    upper.plot(*columns, gid="pixels", **dots)
+    words = "pixels of the best star" if len(bright) == 1 else f"pixels of {len(bright)} best stars"
+    words = "pixels" if len(bright) == len(stars) else words
+    upper.plot([], [], **dots | {"markersize": 4.0}, label=words)
     lower.plot(radius, pulls, **dots)
-    noise = robust_scatter(data - model)
-    middle, mean, error = _ring_means(radius, data)
+    weights = np.repeat(1 / noises**2, [star[0].size for star in stars])
+    middle, mean, error = _ring_means(radius, data, weights)
     points = {"fmt": "o", "markersize": 4, "elinewidth": 1.0, "color": INK, "zorder": 4}
     upper.errorbar(middle, mean, error, label="means in rings", **points)
-    for i, (radius_of, _, model_of, _, _) in enumerate(stars):
+    for i, (radius_of, _, model_of, _) in enumerate(stars):
         label = "model" if i == 0 else None
         upper.plot(*_curve(radius_of, model_of), color=ORANGE, zorder=3, label=label)
     for axes in (upper, lower):
         axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
-    # Linear where noise rules, so that negative pixels are seen too; logarithmic above.
-    top = max(float(np.max(model)), 6 * noise)
-    upper.set_yscale("asinh", linear_width=2 * noise)
-    upper.set_yticks(_ticks(top, noise), [f"{tick:g}" for tick in _ticks(top, noise)])
-    upper.minorticks_off()
-    upper.set_ylim(-5 * noise, 3 * top)
+    _scale_flux(upper, noises.min(), np.concatenate([stars[i][1] for i in bright]), model)
     lower.set_ylim(-1.5 * PULL_LIMIT, 1.5 * PULL_LIMIT)
     lower.set_xlim(0, 1.03 * float(np.max(radius)))
 
 
-def _ticks(top, noise):
-    """Return zero and the powers of ten between the noise and the top."""
+def _dots(count):
+    """Return how pixels are drawn, the smaller the more they are."""
+    size = float(np.clip(160 / math.sqrt(count + 1), 1.2, 4.0))
+    look = {"linestyle": "none", "marker": "o", "markersize": size, "markeredgewidth": 0}
+    # Thousands of dots would make a vector file of megabytes.
+    return look | {"color": GREY, "alpha": 0.7, "rasterized": count > _MANY}
+
+
+def _scale_flux(axes, noise, data, model):
+    """Make an axis linear where noise rules, so that negative pixels are seen, else logarithmic."""
+    top = float(np.max(model))
+    noise = max(noise, 1e-5 * top)
+    top = max(top, 6 * noise)
+    axes.set_yscale("asinh", linear_width=2 * noise)
     first = math.ceil(math.log10(3 * noise))
-    return [0.0, *(10.0**k for k in range(first, math.ceil(math.log10(3 * top))))]
+    powers = range(first, math.ceil(math.log10(3 * top)))
+    labels = ["0", *(f"{10.0**k:g}" if k >= -3 else f"$10^{{{k}}}$" for k in powers)]
+    axes.set_yticks([0.0, *(10.0**k for k in powers)], labels)
+    axes.minorticks_off()
+    low = min(-5 * noise, 1.3 * float(np.percentile(data, 0.2)))
+    axes.set_ylim(low, 5 * max(top, float(np.percentile(data, 99.8))))
 
 
-def _ring_means(radius, values, count=14):
+def _ring_means(radius, values, weights, count=14):
     """Return mean radius, mean value and its error in rings, each with its share of the radius."""
     # Narrower where the profile is steep.
     edges = np.linspace(0, 1, count + 1) ** 1.5 * (float(np.max(radius)) + 1e-9)
-    rings = [values[(radius >= a) & (radius < b)] for a, b in zip(edges[:-1], edges[1:])]
-    centers = [radius[(radius >= a) & (radius < b)] for a, b in zip(edges[:-1], edges[1:])]
-    kept = [
-        (r.mean(), v.mean(), v.std() / math.sqrt(v.size)) for r, v in zip(centers, rings) if v.size
-    ]
+    rings = np.digitize(radius, edges[1:-1])
+    kept = []
+    for ring in np.unique(rings):
+        inside = rings == ring
+        part = weights[inside] / weights[inside].sum()
+        mean = part @ values[inside]
+        # Of few pixels the scatter says little.
+        error = max(part**2 @ (values[inside] - mean) ** 2, 1 / weights[inside].sum())
+        kept.append((part @ radius[inside], mean, math.sqrt(error)))
     return np.transpose(kept)
 
 

@@ -2,11 +2,13 @@
 """What all figures share: colours, fonts, the canvas, safe texts, and saving."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import numpy as np
 
 from ..exceptions import MissingDependencyError, OutputError
+from .words import verdict
 
 __all__ = [
     "blank_figure",
@@ -19,6 +21,7 @@ __all__ = [
     "style",
     "widen",
     "write",
+    "write_nothing",
     "write_title",
 ]
 
@@ -47,6 +50,7 @@ _SETTINGS = {
     "axes.titlecolor": INK,
     "axes.titleweight": "normal",
     "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
     "axes.grid": False,
     "axes.facecolor": "white",
     "axes.unicode_minus": True,
@@ -56,7 +60,11 @@ _SETTINGS = {
     "grid.linewidth": 0.7,
     "image.interpolation": "antialiased",
     "legend.fontsize": 8.5,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.fancybox": False,
+    "legend.facecolor": "white",
+    "legend.edgecolor": "white",
+    "legend.framealpha": 0.85,
     "lines.linewidth": 1.6,
     "mathtext.fontset": "dejavusans",
     "savefig.bbox": None,
@@ -174,7 +182,8 @@ def fit_text(artist, width, *, smallest=9.5):
     smallest : float, optional
         The font size (points) below which the text is rather shortened.
     """
-    limit = width * artist.get_figure().bbox.width
+    # In other resolutions letters are a little wider.
+    limit = 0.98 * width * artist.get_figure().bbox.width
     while artist.get_window_extent().width > limit and artist.get_fontsize() > smallest:
         artist.set_fontsize(artist.get_fontsize() - 0.5)
     full = artist.get_text()
@@ -220,6 +229,31 @@ def write_title(fig, text, left):
     place = {"va": "center", "fontsize": 13, "weight": "bold"}
     heading = write(fig, left, 1.0 - 0.25 / height, clean(text), **place)
     fit_text(heading, 0.98 - left)
+
+
+def write_nothing(fig, result, missing, *, top=0.6):
+    """
+    Say in the middle of a figure why there is nothing to draw.
+
+    Parameters
+    ----------
+    fig : `~matplotlib.figure.Figure`
+        The figure.
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result; if it failed, its reason is what is written.
+    missing : str
+        What to write of a result that did not fail.
+    top : float, optional
+        The height of the heading, as a fraction of the figure.
+    """
+    failed = verdict(result) == "failed"
+    heading = "The fit failed" if failed else "Nothing to show"
+    reason = str(result.meta.get("reason", "")) if failed else missing
+    write(fig, 0.5, top, heading, fontsize=17, weight="bold", color=GREY, ha="center")
+    lines = textwrap.wrap(clean(reason), int(9 * fig.get_figwidth()), max_lines=6)
+    place = {"ha": "center", "va": "top", "linespacing": 1.5}
+    below = top - 0.18 / fig.get_figheight()
+    write(fig, 0.5, below, "\n".join(lines), fontsize=11, **place)
 
 
 def draw_legend(axes, **options):

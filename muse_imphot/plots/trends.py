@@ -11,6 +11,11 @@ from .words import number, verdict
 __all__ = ["plot_psf_wavelength"]
 
 _MUSE_RANGE = (4650.0, 9400.0)
+_LETTERS = 95  # names of filters have room for, side by side
+_POINTS = {
+    "image": {"marker": "o", "markersize": 6},
+    "stars": {"marker": "*", "markersize": 9},
+}
 
 
 def plot_psf_wavelength(psf, results, *, title=None, fig=None):
@@ -18,8 +23,8 @@ def plot_psf_wavelength(psf, results, *, title=None, fig=None):
     Draw FWHM and beta of one exposure against wavelength.
 
     Points are the fits of single filters (hollow where the value was held; asterisks are fits of
-    stars), the line is the
-    polynomial and the band its standard deviation; it is dashed outside the filters.
+    stars), the line is the polynomial and the band its standard deviation; it is dashed outside
+    the filters.
 
     Parameters
     ----------
@@ -47,11 +52,11 @@ def plot_psf_wavelength(psf, results, *, title=None, fig=None):
         exposure = getattr(psf, "exposure", "") or (results[0].exposure if results else "")
         title = f"{exposure}  \N{MIDDLE DOT}  PSF against wavelength" if exposure else "PSF"
     with style():
-        fig = blank_figure(fig, (8.0, 5.6))
+        fig = blank_figure(fig, (8.0, 5.9))
         heading = write(fig, 0.10, 0.955, clean(title), fontsize=13, weight="bold", va="center")
         fit_text(heading, 0.86)
-        upper = fig.add_axes((0.10, 0.525, 0.86, 0.38), label="fwhm")
-        lower = fig.add_axes((0.10, 0.095, 0.86, 0.38), label="beta", sharex=upper)
+        upper = fig.add_axes((0.10, 0.545, 0.86, 0.36), label="fwhm")
+        lower = fig.add_axes((0.10, 0.145, 0.86, 0.36), label="beta", sharex=upper)
         for axes, name in ((upper, "fwhm"), (lower, "beta")):
             _draw_polynomial(axes, psf, name)
             _draw_filters(axes, results, name)
@@ -62,7 +67,32 @@ def plot_psf_wavelength(psf, results, *, title=None, fig=None):
         upper.tick_params(labelbottom=False)
         lower.set(ylabel="beta", xlabel="wavelength (\N{ANGSTROM SIGN})")
         _name_filters(upper, results)
+        _explain(fig, psf, results)
     return fig
+
+
+def _explain(fig, psf, results):
+    """Explain lines and points below the panels, as far as they occur."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    held = any(item.fixed for result in results for item in (result.fwhm, result.beta))
+    handles = {}
+    if psf is not None:
+        handles["polynomial"] = Line2D([], [], color=BLUE, linewidth=1.8)
+        dashes = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
+        handles["beyond the filters"] = Line2D([], [], color=BLUE, **dashes)
+        sigma = "\N{PLUS-MINUS SIGN}1 \N{GREEK SMALL LETTER SIGMA}"
+        handles[sigma] = Patch(color=BLUE, alpha=0.16, linewidth=0)
+    for method, label in (("image", "fit of the image"), ("stars", "fit of stars")):
+        if any(result.method == method for result in results):
+            handles[label] = Line2D([], [], color=INK, linestyle="none", **_POINTS[method])
+    if held:
+        look = {"color": INK, "linestyle": "none", "markerfacecolor": "white"}
+        handles["held"] = Line2D([], [], **look, **_POINTS["image"])
+    if handles:
+        place = {"loc": "lower center", "bbox_to_anchor": (0.53, 0.0), "ncols": len(handles)}
+        fig.legend(handles.values(), handles, columnspacing=1.6, **place)
 
 
 def _with_pivot(results, exposure):
@@ -105,22 +135,35 @@ def _draw_filters(axes, results, name):
         fitted = getattr(result, name)
         error = number(fitted.stdev, 0.0)
         face = "white" if fitted.fixed else INK
-        marker, size = ("*", 9) if result.method == "stars" else ("o", 6)
-        point = {"fmt": marker, "markersize": size, "markerfacecolor": face, "color": INK}
-        point["zorder"] = 4
+        point = _POINTS["stars" if result.method == "stars" else "image"]
+        point = {"linestyle": "none", **point, "markerfacecolor": face, "color": INK, "zorder": 4}
         bar = {"yerr": error, "capsize": 2.5, "elinewidth": 1.2}
         axes.errorbar(result.pivot, number(fitted), **bar, **point)
 
 
-def _name_filters(axes, results, least=260.0):
-    """Write the names of the filters along the upper edge, those of close wavelengths together."""
-    groups = []
+def _name_filters(axes, results):
+    """Write the names of the filters along the upper edge, together where they would collide."""
+    names = {}
     for result in results:
-        if not groups or result.pivot - groups[-1][-1].pivot > least:
-            groups.append([])
-        groups[-1].append(result)
-    for group in groups:
-        text = ", ".join(dict.fromkeys(clean(result.filter) for result in group))
+        names.setdefault(clean(result.filter), []).append(result.pivot)
+    places = [([name], min(pivots), max(pivots)) for name, pivots in names.items()]
+    letter = np.ptp(axes.get_xlim()) / _LETTERS
+    groups = []
+    for place in places:
+        groups.append(place)
+        # Those that were merged may reach the ones before them.
+        while len(groups) > 1 and _reach(groups[-2], letter)[1] > _reach(groups[-1], letter)[0]:
+            after, before = groups.pop(), groups.pop()
+            groups.append((before[0] + after[0], before[1], max(before[2], after[2])))
+    for group, low, high in groups:
         place = {"ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
-        pivot = (group[0].pivot + group[-1].pivot) / 2
-        write(axes, pivot, 1.015, text, fontsize=8.5, color=GREY, **place)
+        look = {"fontsize": 8.5, "color": GREY}
+        text = write(axes, (low + high) / 2, 1.015, ", ".join(group), **look, **place)
+        fit_text(text, 0.86, smallest=6)
+
+
+def _reach(group, letter):
+    """Return where the names of a group begin and end."""
+    names, low, high = group
+    half = letter * (len(", ".join(names)) + 2) / 2
+    return (low + high) / 2 - half, (low + high) / 2 + half

@@ -20,6 +20,9 @@ PARAMETERS = (
     ("beta", "beta", ""),
 )
 
+# Words in the names of flags that are not written in small letters.
+_ACRONYMS = {"psf": "PSF", "hst": "HST"}
+
 # Flags that inform rather than warn: the fit took care of what they name.
 _NOTES = FitFlags.VARIANCE_RESCALED | FitFlags.OUTLIERS_MASKED | FitFlags.SATURATED
 
@@ -57,10 +60,15 @@ def flag_words(result):
     Returns
     -------
     list of (str, str)
-        The name of each flag in small letters, and its meaning.
+        The name of each flag in words, and its meaning.
     """
     pairs = [text.partition(":") for text in FitFlags(int(result.flags)).describe()]
-    return [(name.replace("_", " ").lower(), meaning.strip()) for name, _, meaning in pairs]
+    return [(_flag_name(name), meaning.strip()) for name, _, meaning in pairs]
+
+
+def _flag_name(name):
+    words = name.lower().split("_")
+    return " ".join(_ACRONYMS.get(word, word) for word in words)
 
 
 def number(fitted, default=math.nan):

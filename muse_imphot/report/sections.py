@@ -30,10 +30,10 @@ _TALL, _FEW, _LONG = 15, 8, 10
 
 # Further figures of a fit, and what they show.
 _DETAILS = {
-    "plot_covariance": "covariance",
     "plot_radial": "radial profiles",
     "plot_fourier": "Fourier amplitudes",
     "plot_residuals": "distribution and autocorrelation of the residual",
+    "plot_covariance": "covariance",
 }
 
 # Wavelengths (Angstrom) at which the table of the PSF is given.
@@ -53,8 +53,9 @@ included.</dd>
 before you use the numbers. <b>failed</b>: there are no numbers.</dd>
 <dt>figures</dt><dd>click on one to enlarge it. Striped pixels were not fitted; circles are around
 sources that were left out. The residual is shown in units of its standard deviation, from &minus;5
-to 5.</dd>
-<dt>tables</dt><dd>click on the head of a column to sort by it.</dd>
+to 5; where it is more than noise, it is outlined, with dashes where it is negative.</dd>
+<dt>tables</dt><dd>click on the head of a column to sort by it, once more to turn the order, and
+again for the order of the start.</dd>
 </dl>
 """
 
@@ -205,11 +206,10 @@ def _results_table(results):
         return ""
     units = {str(result.unit) for result in results if result.unit is not None}
     head = ['<th class="name" scope="col">image</th>', '<th class="text" scope="col">filter</th>']
-    head += ['<th class="text" scope="col">verdict</th>']
+    head += ['<th class="text" scope="col">verdict<small>flags</small></th>']
     for _, label, unit in _COLUMNS:
         head.append(f'<th scope="col">{label}{f"<small>({unit})</small>" if unit else ""}</th>')
     head += ['<th scope="col">reduced &chi;&sup2;</th>', '<th scope="col">rms</th>']
-    head += ['<th class="text" scope="col">flags</th>']
     rows = "\n".join(_results_row(i, result) for i, result in enumerate(results))
     unit = f" Background and rms are in {escape(' or '.join(sorted(units)))}." if units else ""
     caption = f"Small figures are standard deviations; angles in arcsec.{unit}"
@@ -227,16 +227,18 @@ def _tall(rows):
 
 
 def _results_row(i, result):
-    cells = [f'<td class="name"><a href="#r{i + 1}">{escape(str(result.name)) or _DASH}</a></td>']
+    link = f'<a href="#r{i + 1}">{escape(str(result.name)) or _DASH}</a>'
+    cells = [f'<th class="name" scope="row">{link}</th>']
     method = "" if result.method == "image" else f"<small>{escape(str(result.method))}</small>"
     cells += [f'<td class="text">{escape(str(result.filter))}{method}</td>']
     rank = ("good", "check", "failed").index(verdict(result))
-    cells += [f'<td class="text" data-v="{rank}">{_badge(verdict(result))}</td>']
+    # Of a failure there is nothing to add.
+    names = [escape(name) for name, _ in flag_words(result) if name != "failed"]
+    names = "".join(f'<span class="flag">{name}</span>' for name in names)
+    cells += [f'<td class="text" data-v="{rank}">{_badge(verdict(result))}{names}</td>']
     cells += [_value_cell(getattr(result, attribute)) for attribute, _, _ in _COLUMNS]
     for value in (result.rchi, result.rms_error):
         cells.append(f'<td data-v="{_sort_key(value)}">{_plain(value)}</td>')
-    names = [f'<span class="flag">{escape(name)}</span>' for name, _ in flag_words(result)]
-    cells += [f'<td class="text">{"".join(names) or _DASH}</td>']
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -291,7 +293,7 @@ def _psf_figure(item, results, gallery):
 
 
 def _psf_row(item):
-    cells = [f'<td class="name">{escape(str(item.exposure)) or _DASH}</td>']
+    cells = [f'<th class="name" scope="row">{escape(str(item.exposure)) or _DASH}</th>']
     for name in ("fwhm", "beta"):
         for wave in _WAVELENGTHS:
             value, error = (float(x) for x in getattr(item, name)(float(wave)))

@@ -170,12 +170,16 @@ def _encode_column(name, column):
         column = np.array([str(item) for item in column])  # a mixin, such as coordinates
     mask = np.asarray(column.mask) if isinstance(column, np.ma.MaskedArray) else None
     content = np.asarray(column.data if mask is not None else column)
+    info = getattr(column, "info", None)
+    number_format = getattr(info, "format", None)
     return {
         "name": name,
         "data": encode(content),
         "mask": encode(mask),
         "unit": encode(getattr(column, "unit", None)),
-        "description": getattr(getattr(column, "info", None), "description", None),
+        "description": getattr(info, "description", None),
+        # It may be a function, which has no place in a file.
+        "format": number_format if isinstance(number_format, str) else None,
     }
 
 
@@ -189,13 +193,14 @@ def _decode_table(content):
 
 def _decode_column(entry, quantities):
     data, mask, unit = (decode(entry[key]) for key in ("data", "mask", "unit"))
-    options = {"unit": unit, "description": entry["description"]}
+    # Files of the first versions say nothing about the format of numbers.
+    options = {"description": entry["description"], "format": entry.get("format")}
     if mask is not None:
-        return MaskedColumn(data, mask=mask, **options)
-    column = Column(data, **options)
-    if quantities and unit is not None:
-        column = u.Quantity(data, unit)
-        column.info.description = entry["description"]
+        return MaskedColumn(data, mask=mask, unit=unit, **options)
+    if not (quantities and unit is not None):
+        return Column(data, unit=unit, **options)
+    column = u.Quantity(data, unit)
+    column.info.description, column.info.format = options["description"], options["format"]
     return column
 
 

@@ -10,6 +10,7 @@ import math
 from html import escape
 
 import numpy as np
+from astropy.table import Table
 
 __all__ = [
     "fit_report",
@@ -32,10 +33,16 @@ _FITTED = (
 )
 _DERIVED = (("dra", "arcsec"), ("ddec", "arcsec"), ("fwhm_optical", "arcsec"))
 # The profile of a star in an image: (end of the attribute, unit). Fluxes and backgrounds are in the
-# unit of their image, of which that of HST is not known here.
+# unit of the MUSE image, those in HST too.
 _PROFILE = (("fwhm", "arcsec"), ("beta", ""), ("dx", "arcsec"), ("dy", "arcsec"))
-_PROFILE += (("bg", ""), ("flux", ""))
-_EXTRA_UNITS = {"rotation": "deg", "bg_x": "per arcsec", "bg_y": "per arcsec"}
+_PROFILE += (("bg", "unit"), ("flux", "unit"))
+_EXTRA_UNITS = {
+    "rotation": "deg",
+    "bg_x": "per arcsec",
+    "bg_y": "per arcsec",
+    "dx": "arcsec",
+    "dy": "arcsec",
+}
 
 
 def summary_header(width):
@@ -161,6 +168,8 @@ def fit_report(result, min_correlation=0.1):
         the correlations, the sources that were left out, and the flags in words.
     """
     lines = ["[[Model]]", f"    {result.model_text}"]
+    if psf := result.meta.get("hst_psf"):
+        lines.append(f"    PSF of HST: {psf}")
     lines += _statistics(result)
     lines += _variables("[[Variables]]", result, _FITTED)
     lines += _extra_terms(result)
@@ -215,9 +224,20 @@ def _stars(result):
         if known:
             lines += _variables(f"[[Profile in {image.upper()}]]", result, known)
     if result.stars is not None and len(result.stars):
-        rows = result.stars.pformat(max_lines=-1, max_width=-1)
-        lines += ["[[Stars]]", *(f"    {row.rstrip()}" for row in rows)]
+        lines += _star_rows(result)
     return lines
+
+
+def _star_rows(result):
+    """List the stars; the unit of the images, which is long, is named once."""
+    table, own = Table(result.stars), []
+    for name in table.colnames:
+        if result.unit is not None and table[name].unit == result.unit and str(result.unit):
+            table[name].unit = None
+            own.append(name)
+    rows = table.pformat(max_lines=-1, max_width=-1)
+    title = f"[[Stars]] ({', '.join(own)} in {result.unit})" if own else "[[Stars]]"
+    return [title, *(f"    {row.rstrip()}" for row in rows)]
 
 
 def _extra_terms(result):
@@ -228,8 +248,9 @@ def _extra_terms(result):
         for name, item in result.extra.items()
     ]
     for name, term in result.meta.get("missing_terms", {}).items():
+        held = "held" if name in dict(_FITTED) else "not fitted"
         lines.append(
-            f"    {name + ':':<13} not fitted, but would be {term['estimate']:.4g}"
+            f"    {name + ':':<13} {held}, but would be {term['estimate']:.4g}"
             f"{_unit_text(_EXTRA_UNITS.get(name))} ({term['significance']:+.1f} sigma)"
         )
     return ["[[Further terms]]", *lines] if lines else []
@@ -305,24 +326,31 @@ def html_table(result):
     str
         A table of the values with their errors and units, and the flags in words.
     """
-    rows = []
-    for name, unit in (*_FITTED, *_DERIVED):
-        item = getattr(result, name)
-        unit = "" if unit == "unit" and result.unit is None else unit
-        unit = str(result.unit) if unit == "unit" else unit
-        error = "fixed" if item.fixed else f"{item.stdev:.2g}"
-        value = format_value(item.value, item.stdev, item.fixed).partition(" ")[0]
-        rows.append((name, value, error, unit))
-    rows.append(("rms", f"{result.rms_error:.4g}", "", _unit_text(result.unit).strip()))
-    rows.append(("reduced chi-square", f"{result.rchi:.4g}", "", ""))
-    cells = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
     title = " ".join(str(part) for part in (result.name, result.filter, result.method) if part)
     flags = "".join(f"<li>{escape(text)}</li>" for text in result.flags.describe())
     if reason := result.meta.get("reason"):
         flags += f"<li>reason: {escape(str(reason))}</li>"
     return (
         f"<div><b>{escape(type(result).__name__)}</b> {escape(title)}"
+        f"{'' if result.failed else _html_values(result)}"
+        f"{f'<ul>{flags}</ul>' if flags else '<p>no flags</p>'}</div>"
+    )
+
+
+def _html_values(result):
+    """Return the values with their errors and units as a table of HTML."""
+    own = _unit_text(result.unit).strip()
+    items = [(name, getattr(result, name), unit) for name, unit in (*_FITTED, *_DERIVED)]
+    items += [(name, item, _EXTRA_UNITS.get(name, "")) for name, item in result.extra.items()]
+    rows = []
+    for name, item, unit in items:
+        value, _, error = format_value(item.value, item.stdev).partition(" +- ")
+        value, error = (f"{item.value:.6g}", "fixed") if item.fixed else (value, error)
+        rows.append((name, value, error, own if unit == "unit" else unit))
+    rows.append(("rms", f"{result.rms_error:.4g}", "", own))
+    rows.append(("reduced chi-square", f"{result.rchi:.4g}", "", ""))
+    cells = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
+    return (
         "<table><thead><tr><th>parameter</th><th>value</th><th>error</th><th>unit</th></tr></thead>"
         f"<tbody>{''.join(f'<tr>{row}</tr>' for row in cells)}</tbody></table>"
-        f"{f'<ul>{flags}</ul>' if flags else '<p>ok</p>'}</div>"
     )

@@ -24,7 +24,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...sorted);
   };
   heads.forEach((head, column) => {
-    head.tabIndex = 0;
+    // A button is reached by the keyboard, and told as such by screen readers.
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
     head.setAttribute("aria-sort", "none");
     const next = { none: "ascending", ascending: "descending", descending: "none" };
     const act = () => {
@@ -33,12 +37,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       head.setAttribute("aria-sort", direction);
       sort(column, direction);
     };
-    head.addEventListener("click", act);
-    head.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== " ") return;
-      event.preventDefault();
-      act();
-    });
+    button.addEventListener("click", act);
   });
 }
 // A link to a result opens what it is folded into.
