@@ -16,6 +16,7 @@ __all__ = [
     "corrected_header",
     "in_pixels",
     "move_cards",
+    "put_psf",
     "recorded",
     "refuse_twice",
     "reverted_header",
@@ -32,6 +33,9 @@ _CARDS = {
     "bg": ("IMPBG", 0.0, "background that was subtracted"),
     "scale": ("IMPSCALE", 1.0, "factor by which the flux was divided"),
 }
+
+# Says that the FSF keywords are ours; those that were there before begin with another letter.
+_PSF_CARD, _PSF, _EARLIER_PSF = "IMPFSF", "FSF", "OSF"
 
 
 def corrected_header(meta, wcs, step, *, name):
@@ -91,8 +95,35 @@ def reverted_header(meta, wcs, back):
     move_cards(meta, wcs, back)
     for card, _, _ in _CARDS.values():
         meta.remove(card, ignore_missing=True)
+    if _PSF_CARD in meta:
+        del meta[_PSF_CARD], meta[f"{_PSF}*"]
+        _rename(meta, _EARLIER_PSF, _PSF)
     meta.add_history("muse_imphot: corrections taken back")
     return meta
+
+
+def put_psf(header, psf):
+    """
+    Write a PSF into a header as FSF keywords, in place; `reverted_header` takes them back.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        The primary header. FSF keywords that it has already are kept under other names.
+    psf : `~muse_imphot.psf_wavelength.PsfWavelength`
+        The PSF against wavelength.
+    """
+    if _PSF_CARD in header:
+        del header[f"{_PSF}*"]
+    else:
+        _rename(header, _PSF, _EARLIER_PSF)
+    psf.to_header(header)
+    header[_PSF_CARD] = (True, f"FSF keywords are of muse_imphot, {_EARLIER_PSF} older ones")
+
+
+def _rename(header, old, new):
+    for keyword in list(header[f"{old}*"]):
+        header.rename_keyword(keyword, new + keyword.removeprefix(old))
 
 
 def move_cards(header, wcs, step):
@@ -119,7 +150,7 @@ def move_cards(header, wcs, step):
             header[f"CRVAL{axis + 1}"] -= degrees[axis]
 
 
-def recorded(meta, label="the image"):
+def recorded(meta, label=None):
     """
     Return what has been done to an image, if it can be taken back.
 
@@ -128,7 +159,7 @@ def recorded(meta, label="the image"):
     meta : `~astropy.io.fits.Header` or dict
         The header.
     label : str, optional
-        What messages call the image.
+        What begins messages: the file.
 
     Returns
     -------
@@ -141,13 +172,14 @@ def recorded(meta, label="the image"):
         If there is no record, or the pixels were resampled.
     """
     done = _record(meta)
+    start = "" if label is None else f"{label}: "
     if not any(card in meta for card, _, _ in _CARDS.values()):
         raise UserError(
-            f"{label}: the header holds no record of corrections; there is nothing to revert."
+            f"{start}the header holds no record of corrections; there is nothing to revert."
         )
     if done["shift_x"] or done["shift_y"]:
         raise UserError(
-            f"{label}: the pixels were resampled, which cannot be taken back; "
+            f"{start}the pixels were resampled, which cannot be taken back; "
             "start again from the original image."
         )
     return done

@@ -7,13 +7,30 @@ import inspect
 
 from .exceptions import UserError
 
-__all__ = ["IMAGE", "METHODS", "STARS", "accepted", "check_stars", "fit_stars", "parse_method"]
+__all__ = [
+    "IMAGE",
+    "METHODS",
+    "STARS",
+    "accepted",
+    "check_stars",
+    "fit_stars",
+    "parse_method",
+    "star_terms",
+]
 
 # Names of the methods in the table of results.
 IMAGE, STARS = "image", "stars"
 
 # What the user calls them -> what is done.
 METHODS = {"image": (IMAGE,), "star": (STARS,), "stars": (STARS,), "both": (IMAGE, STARS)}
+
+# Terms of the model of an image that a star has as well, and what a fit of stars calls them.
+_STAR_TERMS = {
+    "e1": {"elliptical": True},
+    "e2": {"elliptical": True},
+    "bg_x": {"background": "plane"},
+    "bg_y": {"background": "plane"},
+}
 
 
 def parse_method(method):
@@ -40,7 +57,7 @@ def parse_method(method):
     return METHODS[method]
 
 
-def check_stars(methods, *, stars=None, star=None, gaia=None):
+def check_stars(methods, *, stars=None, star=None, gaia=None, free=None):
     """
     Refuse stars without a fit of them, and a fit of stars without any, before the work.
 
@@ -50,6 +67,9 @@ def check_stars(methods, *, stars=None, star=None, gaia=None):
         What `parse_method` returns.
     stars, star, gaia : optional
         The stars, as for `~muse_imphot.fit_star_photometry`.
+    free : iterable of str, optional
+        Further terms to fit, as for `~muse_imphot.fit_image_photometry`. Stars alone do not tell
+        all of them.
 
     Raises
     ------
@@ -66,6 +86,35 @@ def check_stars(methods, *, stars=None, star=None, gaia=None):
             "method: stars are to be fitted, but none is given; pass stars (a list, or 'detect'), "
             "or star (right ascension, declination, radius)"
         )
+    unknown = [name for name in free or () if name not in _STAR_TERMS]
+    if IMAGE not in methods and unknown:
+        raise UserError(
+            f"free: {', '.join(unknown)} cannot be found by the fit of stars, which knows "
+            f"{', '.join(_STAR_TERMS)} only; leave it out, or choose method image or both"
+        )
+
+
+def star_terms(free):
+    """
+    Return the options of a fit of stars that free the same as terms of the model of an image.
+
+    Parameters
+    ----------
+    free : iterable of str or None
+        As for `~muse_imphot.fit_image_photometry`: ``e1`` and ``e2`` make the PSF an ellipse, in
+        which both of them are fitted, and ``bg_x`` and ``bg_y`` give each star a background with
+        slopes. The other terms are those of a field, which a fit of stars leaves at zero.
+
+    Returns
+    -------
+    dict
+        ``elliptical`` and ``background`` of `~muse_imphot.fit_star_photometry`, if they are to
+        differ from their defaults.
+    """
+    options = {}
+    for name in free or ():
+        options |= _STAR_TERMS.get(name, {})
+    return options
 
 
 def accepted(function, options):
@@ -103,9 +152,18 @@ def fit_stars(hst, image, methods, **options):
     Returns
     -------
     `~muse_imphot.FittedStarPhotometry`
+
+    Raises
+    ------
+    UserError
+        As `~muse_imphot.fit_star_photometry` does, and if stars do not tell a term of ``free``.
     """
     from .star_photometry import fit_star_photometry
 
+    free = options.get("free")
+    given = {name: options.get(name) for name in ("stars", "star", "gaia")}
+    check_stars(methods, free=free, **given)
+    options = star_terms(free) | options
     if options.get("stars") is not None:
         options.pop("star", None)  # that one chooses pixels of the image then
     if IMAGE in methods:

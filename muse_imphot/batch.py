@@ -47,6 +47,10 @@ _DEATH = (
 )
 _PATIENCE = 5.0  # seconds that a worker gets to remove its temporary files
 
+# What ends a task: Ctrl-C, the system, and a terminal that is closed, where there is such a signal.
+_HANGUP = getattr(signal, "SIGHUP", None)
+_SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -320,14 +324,14 @@ def _prepare_worker():
 def _end_with_parent():
     if hasattr(signal, "pthread_sigmask"):
         # A signal that this thread received would not wake the main thread.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(_SIGNALS))
     wait_connection([multiprocessing.parent_process().sentinel])
     os._exit(1)
 
 
 def _interrupt(signum, frame):
     # Once is enough: a second signal would cut short the removal of temporary files.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, _do_nothing)
     raise KeyboardInterrupt
 
@@ -342,7 +346,9 @@ def _interruptible():
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = set(_SIGNALS)
+    if _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN:  # by nohup
+        signals.remove(_HANGUP)
     before = {number: signal.signal(number, _interrupt) for number in signals}
     try:
         yield

@@ -12,6 +12,7 @@ import os
 import numpy as np
 from astropy.io import fits
 
+from ._correction_headers import put_psf
 from .corrections import (
     corrected_header,
     in_unit_of,
@@ -80,7 +81,8 @@ def correct_cube(
     reference : {"crpix", "crval"}, optional
         Which keywords put the pointing right.
     psf : `~muse_imphot.psf_wavelength.PsfWavelength`, optional
-        PSF to be written into the primary header, as MPDAF's FSF keywords.
+        PSF to be written into the primary header, as MPDAF's FSF keywords. Those that are there
+        already are kept with an ``O`` in place of their ``F``, for `revert_cube`.
     overwrite : bool, optional
         Whether an existing file may be replaced.
     planes : int, optional
@@ -255,7 +257,7 @@ def _new_header(hdu, data, cube, job, psf):
         if job.notes:
             header[_FLUX_CARD] = (len(job.notes), "filters between which flux was interpolated")
         if psf is not None:
-            psf.to_header(header)
+            put_psf(header, psf)
     else:
         move_cards(header, wcs, job.step)
     if primary or shares_pixels:

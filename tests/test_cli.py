@@ -21,9 +21,10 @@ from muse_imphot import __version__
 from muse_imphot.batch import Outcome
 from muse_imphot.cli import arguments, imphot, messages
 from muse_imphot.cli import fits as cli_fits
-from muse_imphot.cli.arguments import Parser, expand_lists, number, number_or_none
+from muse_imphot.cli.arguments import Parser, expand_lists
 from muse_imphot.cli.main import COMMANDS, build_parser, main
 from muse_imphot.cli.tables import block_lines, json_text, results_lines
+from muse_imphot.cli.values import number, or_none
 from muse_imphot.exceptions import AssumptionWarning, FitError, InputFileError, UserError
 from muse_imphot.io import read_muse_image
 from muse_imphot.results import FitFlags, FittedImagePhotometry, FittedValue, failed_result
@@ -150,7 +151,7 @@ def test_module_is_the_command():
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["fit"], "required: HST, MUSE"),
         (["fit", "a", "b", "--fix-dx", "far"], "found 'far', a number is needed, or 'none'"),
-        (["fit", "a", "b", "--fix-dx", "nan"], "found 'nan', a number is needed"),
+        (["fit", "a", "b", "--fix-dx", "nan"], "found 'nan', a finite number is needed"),
         (["fit", "a", "b", "--hst-fwhm", "-1"], "found '-1', a number above 0 is needed"),
         (["fit", "a", "b", "--json", "--summary"], "not allowed with"),
         (["fit", "a", "b", "--free", "e1,e3"], "found 'e1,e3'; choose from rotation, "),
@@ -235,12 +236,12 @@ def test_file_names_after_two_dashes():
 
 @pytest.mark.parametrize(("text", "value"), [("1", 1.0), ("-1e-3", -0.001), (" .5", 0.5)])
 def test_numbers(text, value):
-    assert number(text) == number_or_none(text) == value
+    assert number(text) == or_none(number)(text) == value
 
 
 @pytest.mark.parametrize("text", ["none", "None", "", " "])
 def test_no_number(text):
-    assert number_or_none(text) is None
+    assert or_none(number)(text) is None
 
 
 def test_lists_of_files(tmp_path):

@@ -357,6 +357,15 @@ class TestTable:
     def test_read_other_files(self, tmp_path):
         with pytest.raises(InputFileError, match="none.ecsv: cannot be read"):
             read_psf(tmp_path / "none.ecsv")
-        QTable({"a": [1]}).write(tmp_path / "other.ecsv")
-        with pytest.raises(InputFileError, match="is not a table of PSF coefficients"):
+        QTable({"a": [1], "lb1": [2]}).write(tmp_path / "other.ecsv")
+        match = r"is not a table of PSF coefficients: it lacks the column\(s\) lb2, fwhm_c0, .* psf.ecsv"
+        with pytest.raises(InputFileError, match=match):
+            read_psf(tmp_path / "other.ecsv")
+
+    def test_read_without_the_order_of_the_covariance(self, tmp_path):
+        write_psf([fit_psf_wavelength(make_results())], tmp_path / "psf.ecsv")
+        table = QTable.read(tmp_path / "psf.ecsv")
+        del table.meta["covariance"]
+        table.write(tmp_path / "other.ecsv")
+        with pytest.raises(InputFileError, match="is not a table of PSF coefficients .*covariance"):
             read_psf(tmp_path / "other.ecsv")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .arguments import add_overwrite, expand_lists
 from .messages import FAILED
+from .values import file_name
 
 __all__ = ["configure", "execute"]
 
@@ -39,7 +40,11 @@ def configure(parser):
     )
     parser.add_argument("files", metavar="FILE", nargs="*", help="MUSE images or cubes, FITS")
     parser.add_argument(
-        "-o", "--output", metavar="DIR", help="folder for the copies (default: beside each file)"
+        "-o",
+        "--output",
+        type=file_name,
+        metavar="DIR",
+        help="folder for the copies (default: beside each file)",
     )
     add_overwrite(parser)
     parser.add_argument("--undo", action="store_true", help="take corrections back")
@@ -99,8 +104,7 @@ def execute(options):
         except UserError as exc:
             failures.append(exc)
             continue
-        options.progress.clear()
-        print(path)
+        options.progress.line(path)
         log.info("%s: %s", path, note)
     options.progress.clear()
     if len(failures) == len(files):

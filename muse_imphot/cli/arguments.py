@@ -5,13 +5,11 @@ The arguments that commands share, and how they are read.
 Only `argparse` is needed here: values are checked as far as that goes without reading any file.
 """
 
-import argparse
-import math
-
 from .. import __version__
 from .config import add_config
 from .parser import Parser
 from .psf_option import add_hst_psf, hst_psf_options
+from .values import TERMS, above, file_name, fraction, number, or_none, positive, terms, whole
 
 __all__ = [
     "Parser",
@@ -29,87 +27,8 @@ __all__ = [
     "add_wideband",
     "expand_lists",
     "fit_options",
-    "named_files",
-    "number",
-    "number_or_none",
-    "order",
-    "positive",
     "star_options",
-    "whole",
 ]
-
-# What `muse_imphot.models.EXTRA_TERMS` lists; importing that takes too long for --help.
-TERMS = ("rotation", "magnification", "bg_x", "bg_y", "e1", "e2")
-
-
-def number(text):
-    """Read a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"found {text!r}, a number is needed")
-    return value
-
-
-def number_or_none(text):
-    """Read a finite number; 'none' or nothing means that there is none."""
-    if text.strip().lower() in ("", "none"):
-        return None
-    try:
-        return number(text)
-    except argparse.ArgumentTypeError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}, or 'none'") from None
-
-
-def positive(text):
-    """Read a number above zero."""
-    value = number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"found {text!r}, a number above 0 is needed")
-    return value
-
-
-def whole(text):
-    """Read a whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, a whole number is needed") from None
-
-
-def fraction(text):
-    """Read a number between 0 and 1."""
-    value = number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, a number from 0 to 1 is needed")
-    return value
-
-
-def order(text):
-    """Read the order of a polynomial."""
-    value = whole(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"found {text!r}, an order of 0 or more is needed")
-    return value
-
-
-def terms(text):
-    """Read terms of the model, joined by commas."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in TERMS]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(f"found {text!r}; choose from {', '.join(TERMS)}")
-    return names
-
-
-def named_files(text):
-    """Read NAME=FILE."""
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise argparse.ArgumentTypeError(f"found {text!r}, FILTER=FILE is needed")
-    return name, file
 
 
 def add_common(parser):
@@ -126,7 +45,9 @@ def add_common(parser):
 
 def add_log(parser):
     """Add the file that keeps all messages."""
-    parser.add_argument("--log", metavar="FILE", help="append all messages with times to this file")
+    parser.add_argument(
+        "--log", type=file_name, metavar="FILE", help="append all messages with times to this file"
+    )
 
 
 def add_check(parser):
@@ -170,11 +91,21 @@ def star_options(options):
     UserError
         If there are stars without a fit of them, or the other way round.
     """
-    from .._methods import check_stars, parse_method
+    from .._methods import STARS, parse_method
+    from ..exceptions import UserError
 
     found = {name: getattr(options, name) for name in ("stars", "gaia")}
     found = {name: value for name, value in found.items() if value is not None}
-    check_stars(parse_method(options.method), star=options.star, **found)
+    fitted = STARS in parse_method(options.method)
+    if found and not fitted:
+        raise UserError(
+            f"--{' and --'.join(found)}: --method image fits no stars; add --method star or both"
+        )
+    if fitted and not found and options.star is None:
+        raise UserError(
+            f"--method {options.method}: no star is given; add --stars FILE, --stars detect, or "
+            "--star RA_DEG DEC_DEG RADIUS_ARCSEC"
+        )
     return {"method": options.method, **found}
 
 
@@ -193,7 +124,13 @@ def add_output(parser, *, required=True, default=None, content="the results"):
     text = f"folder for {content}; made if it is absent"
     text += f" (default: {default})" if default else ""
     parser.add_argument(
-        "-o", "--output", metavar="DIR", required=required, default=default, help=text
+        "-o",
+        "--output",
+        type=file_name,
+        metavar="DIR",
+        required=required,
+        default=default,
+        help=text,
     )
     add_overwrite(parser)
 
@@ -240,12 +177,12 @@ def add_wideband(parser):
 
 
 _FIXED = {
-    "scale": ("FACTOR", "hold the flux scale MUSE/HST"),
-    "bg": ("FLUX", "hold the background (unit of the MUSE image)"),
-    "dx": ("ARCSEC", "hold the offset along x, MUSE minus HST"),
-    "dy": ("ARCSEC", "hold the offset along y, MUSE minus HST"),
-    "fwhm": ("ARCSEC", "hold the FWHM of the PSF"),
-    "beta": ("BETA", "hold the exponent of the Moffat PSF"),
+    "scale": ("FACTOR", "hold the flux scale MUSE/HST", positive),
+    "bg": ("FLUX", "hold the background (unit of the MUSE image)", number),
+    "dx": ("ARCSEC", "hold the offset along x, MUSE minus HST", number),
+    "dy": ("ARCSEC", "hold the offset along y, MUSE minus HST", number),
+    "fwhm": ("ARCSEC", "hold the FWHM of the PSF", positive),
+    "beta": ("BETA", "hold the exponent of the Moffat PSF", above(1)),
 }
 
 
@@ -263,12 +200,12 @@ def add_fit(parser, *, spelling="-", fix_beta=None, regions=None):
         Defaults, where imphot's differ.
     """
     fixed = parser.add_argument_group("parameters to hold ('none': fit it)")
-    for name, (metavar, text) in _FIXED.items():
+    for name, (metavar, text, read) in _FIXED.items():
         default = fix_beta if name == "beta" else None
         text += "" if default is None else f" (default: {default:g})"
         fixed.add_argument(
             f"--fix{spelling}{name}",
-            type=number_or_none,
+            type=or_none(read),
             default=default,
             metavar=metavar,
             help=text,
@@ -282,7 +219,7 @@ def add_fit(parser, *, spelling="-", fix_beta=None, regions=None):
     )
     model.add_argument(
         f"--hst{spelling}beta",
-        type=positive,
+        type=above(1),
         metavar="BETA",
         help="its Moffat exponent (default: 1.6)",
     )

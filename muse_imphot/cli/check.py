@@ -8,6 +8,7 @@ Only headers are read, and the part of the HST image on the field.
 import logging
 import math
 import os
+from pathlib import Path
 
 from .messages import USAGE
 
@@ -29,15 +30,21 @@ _SLABS = 200e6
 
 
 class _Findings:
-    """Prints what is found, and counts what is wrong."""
+    """Prints what is found, and counts what is wrong: each problem once."""
 
     def __init__(self):
-        self.problems = 0
+        self.said = set()
+
+    @property
+    def problems(self):
+        """How many problems there are."""
+        return len(self.said)
 
     def problem(self, text):
         """Say what would fail."""
-        self.problems += 1
-        log.error("%s", text)
+        if str(text) not in self.said:
+            self.said.add(str(text))
+            log.error("%s", text)
 
     def attempt(self, function, *args, **options):
         """Call a function; return None, and say why, if the user has to mend something."""
@@ -52,13 +59,13 @@ class _Findings:
     def outputs(self, files, inputs, overwrite):
         """Say what would be written, and whether that is possible."""
         from .._outputs import check_outputs
-        from ..products import check_folders
+        from .outputs import check_places
 
         existing = sum(os.path.lexists(path) for path in files)
         kept = f", {existing} of which exist already" if existing else ""
         print(f"would write {len(files)} file{'s' * (len(files) != 1)}{kept}")
         self.attempt(check_outputs, files, inputs=inputs, overwrite=overwrite)
-        self.attempt(check_folders, files)
+        self.attempt(check_places, files, absent=True)
 
     def finish(self):
         """Sum up, and return the exit code."""
@@ -129,6 +136,7 @@ def check_fit(options, tasks, outputs, inputs):
     from ..batch import worker_count
     from ..io import read_muse_image
     from ..template import is_template_file
+    from .outputs import check_places
 
     found = _Findings()
     template = found.attempt(is_template_file, options.hst)
@@ -155,6 +163,9 @@ def check_fit(options, tasks, outputs, inputs):
             memory = max(memory, _check_overlap(found, options.hst, info, *field, values))
     if memory:
         _print_memory(memory, worker_count(options.jobs, len(tasks)))
+    made = options.output is not None and Path(options.output).absolute()
+    if options.ecsv and Path(options.ecsv).absolute().parent != made:
+        found.attempt(check_places, [options.ecsv])
     found.outputs(outputs, inputs, options.overwrite)
     return found.finish()
 

@@ -86,6 +86,9 @@ def _bash(commands, programs):
         "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}",
         "    local program=${COMP_WORDS[0]##*/} command= words= choices=",
         "    COMPREPLY=()",
+        # bash takes the = of --option=value for a word of its own
+        '    if [ "$current" = = ]; then current=',
+        '    elif [ "$previous" = = ]; then previous=${COMP_WORDS[COMP_CWORD-2]}; fi',
         '    if [ "$program" = muse-imphot ]; then',
         '        if [ "$COMP_CWORD" -eq 1 ]; then',
         f'            words="{" ".join(name for name, _ in commands)} --help --version"',
@@ -156,6 +159,8 @@ def _zsh(commands, programs):
         "    fi",
         "}",
         f"compdef _muse_imphot {_names(programs)}",
+        # From a folder in $fpath this file is read at the first key press, which it has to answer.
+        '[[ $funcstack[1] != _muse[-_]imphot ]] || _muse_imphot "$@"',
     ]
     return "\n".join(lines)
 

@@ -19,6 +19,8 @@ _NOT_IN_FILES = ("config", "show-config", "help", "version")
 _IMPHOT = ("fit_photometry", "regrid_hst_to_muse", "make_wideband_image")
 _SWITCHES = (argparse._StoreTrueAction, argparse._StoreFalseAction)
 _LISTS = (argparse._AppendAction, argparse._ExtendAction)
+# Options of which the command line joins several values by commas; a file may have a list.
+_JOINED = ("free", "corrections")
 
 
 def add_config(parser):
@@ -58,6 +60,8 @@ def parse(parser, argv=None):
     name = next((arg for arg in argv if arg in commands), None)
     name = parser.prog if parser.prog in commands else name
     path = _named_file(argv)
+    if path is not None and name is not None and argv[0].startswith(_FLAG):
+        parser.error(f"{_FLAG} is an option of {name}: write {parser.prog} {name} {_FLAG} FILE")
     if path is None or name is None:
         options = parser.parse_args(argv)
         if getattr(options, "config", None) is not None:
@@ -99,14 +103,28 @@ def _settings(parser, section, path):
     known = _options_of(parser)
     settings = {}
     for where, content in _parts(parser, section, _load(parser, path), path):
+        found = {}
         for key, value in content.items():
             name = key.replace("_", "-")
+            if name in found:
+                parser.error(f"{path}: {where}{key} is given twice, as {found[name]}, too")
+            found[name] = key
             if name in known:
                 settings[known[name]] = _read(parser, known[name], value, f"{path}: {key}")
             elif where or name not in _known_anywhere():
                 everything = known if where else _known_anywhere()
                 parser.error(f"{path}: {where}{key} is no option{_nearest(name, everything)}")
+    _refuse_contradictions(parser, settings, path)
     return settings
+
+
+def _refuse_contradictions(parser, settings, path):
+    """Refuse what the command line could not say either."""
+    names = {action: name for name, action in _options_of(parser).items()}
+    for group in parser._mutually_exclusive_groups:
+        given = [names[action] for action in group._group_actions if settings.get(action)]
+        if len(given) > 1:
+            parser.error(f"{path}: {' and '.join(given)} exclude each other; leave one out")
 
 
 def _load(parser, path):
@@ -126,9 +144,11 @@ def _parts(parser, section, content, path):
     sections = (*_programs()[0].commands, *_IMPHOT)
     general = {}
     for key, value in content.items():
-        if not isinstance(value, dict):
+        if key in sections and isinstance(value, dict):
+            continue
+        if not isinstance(value, dict) or key.replace("_", "-") in _known_anywhere():
             general[key] = value
-        elif key not in sections:
+        else:
             parser.error(f"{path}: [{key}] is no command{_nearest(key, sections)}")
     return [("", general), (f"[{section}] ", content.get(section, {}))]
 
@@ -165,8 +185,11 @@ def _read(parser, action, value, where):
     many = isinstance(action, _LISTS) or action.nargs is not None
     if isinstance(value, dict) and many:
         value = [f"{key}={item}" for key, item in value.items()]
-    if isinstance(value, list) and not many:
-        parser.error(f"{where}: found a list; a single value is needed")
+    if isinstance(value, list) and action.dest in _JOINED:
+        value = ",".join(map(str, value))
+    if isinstance(value, list | dict) and not many:
+        kind = "list" if isinstance(value, list) else "table"
+        parser.error(f"{where}: found a {kind}; a single value is needed")
     items = value if isinstance(value, list) else [value]
     if isinstance(action.nargs, int) and len(items) != action.nargs:
         parser.error(f"{where}: found {len(items)} values; {action.nargs} are needed")

@@ -55,12 +55,14 @@ def execute(options):
 def _check_outputs(folder, options):
     """Refuse a folder that has been used before either part starts."""
     from .._outputs import check_outputs
+    from .outputs import check_places
 
     simulated = [f"hst_{name.lower()}.fits" for name in _FILTERS] + ["muse_cube.fits", "truth.json"]
     paths = [folder / "simulated" / name for name in simulated]
     paths += [folder / "hdfs" / "hdfs_image_fit.png", folder / "hdfs" / "hdfs.ecsv"]
     paths += [folder / "results" / name for name in ("results.ecsv", "psf.ecsv", "report.html")]
     check_outputs(paths, overwrite=options.overwrite)
+    check_places([folder / "hdfs"])
 
 
 def _real_field(folder, options):
@@ -103,6 +105,7 @@ def _simulated_field(folder, options):
     from ..simulate import simulate_exposure
 
     print(f"\n2. A simulated exposure in {', '.join(_FILTERS)}, of which the truth is known\n")
+    options.progress.note("simulating ...")
     exposure = simulate_exposure(_SEED, **_SIMULATION)
     paths = exposure.write(folder / "simulated", overwrite=True)
     summary = run(
@@ -118,6 +121,7 @@ def _simulated_field(folder, options):
     for result in summary.results:
         for line in _comparison(result, exposure.truth[result.filter]):
             print(line)
+    print("\n  dx, dy and fwhm in arcsec, bg in 1e-20 erg / (Angstrom s cm2)")
     return summary.n_failed
 
 

@@ -2,20 +2,14 @@
 """``muse-imphot extract``: images of MUSE cubes through HST filters."""
 
 import dataclasses
+import itertools
 from contextlib import closing
 from pathlib import Path
 
-from .arguments import (
-    add_check,
-    add_cubes,
-    add_jobs,
-    add_output,
-    add_wideband,
-    expand_lists,
-    positive,
-)
+from .arguments import add_check, add_cubes, add_jobs, add_output, add_wideband, expand_lists
 from .filters import add_curve_options
 from .messages import FAILED
+from .values import positive
 
 __all__ = ["ExtractTask", "configure", "execute", "extract_all", "extract_one", "load_filters"]
 
@@ -76,6 +70,7 @@ def execute(options):
     from .._outputs import check_outputs, make_folder, safe_name, unique_inputs
     from ..exceptions import UserError
     from ..io import source_name
+    from .outputs import check_places
 
     files = expand_lists(options.cubes)
     if not files:
@@ -92,13 +87,13 @@ def execute(options):
         from .check import check_extract
 
         return check_extract(tasks, options)
-    check_outputs(
-        [path for task in tasks for path in task.paths.values()],
-        inputs=[*files, *options.filter],
-        overwrite=options.overwrite,
-    )
+    paths = [path for task in tasks for path in task.paths.values()]
+    check_outputs(paths, inputs=[*files, *options.filter], overwrite=options.overwrite)
     make_folder(folder)
-    return extract_all(tasks, jobs=options.jobs, progress=options.progress, each=print)
+    check_places(paths)
+    return extract_all(
+        tasks, jobs=options.jobs, progress=options.progress, each=options.progress.line
+    )
 
 
 def wideband_options(options):
@@ -119,7 +114,10 @@ def load_filters(names, wave_unit=None, medium="vacuum"):
     for name in names:
         label = load_bandpass(name, **options).meta["name"]
         if label in filters:
-            raise UserError(f"--filter: {filters[label][0]} and {name} are both called {label}")
+            raise UserError(
+                f"--filter: {filters[label][0]} and {name} are both called {label}; extract one "
+                "after the other, into two folders"
+            )
         filters[label] = (name, options)
     return filters
 
@@ -196,7 +194,7 @@ def extract_all(tasks, *, jobs=1, progress=None, each=None):
     jobs : int, optional
         How many processes.
     progress : callable, optional
-        Called as ``progress(done, total)``, in cubes.
+        Called as ``progress(done, total)``, in cubes; parts of a cube count.
     each : callable, optional
         Called with each path that was written.
 
@@ -207,11 +205,14 @@ def extract_all(tasks, *, jobs=1, progress=None, each=None):
     """
     import logging
 
-    from ..batch import iterate
+    from ..batch import iterate, worker_count
     from ..exceptions import UserError
 
+    function = extract_one
+    if progress is not None and worker_count(jobs, len(tasks)) == 1:
+        function = _in_steps(progress, len(tasks))
     written, failures = [], []
-    with closing(iterate(extract_one, tasks, jobs=jobs)) as outcomes:
+    with closing(iterate(function, tasks, jobs=jobs)) as outcomes:
         for outcome in outcomes:
             task = tasks[outcome.index]
             for label, reason in _reasons(task, outcome).items():
@@ -228,6 +229,17 @@ def extract_all(tasks, *, jobs=1, progress=None, each=None):
     for line in failures:
         logging.getLogger("muse_imphot.cli").error("%s", line)
     return FAILED if failures else 0
+
+
+def _in_steps(progress, n_tasks):
+    """Return `extract_one`, called for one task after the other, with the channels as progress."""
+    numbers = itertools.count()
+
+    def extract(task):
+        number = next(numbers)
+        return extract_one(task, lambda done, total: progress(number + done / total, n_tasks))
+
+    return extract
 
 
 def _reasons(task, outcome):

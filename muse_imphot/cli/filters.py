@@ -2,6 +2,7 @@
 """``muse-imphot filters``: the filter curves, and how much of them MUSE sees."""
 
 from .arguments import add_overwrite
+from .values import file_name
 
 __all__ = ["add_curve_options", "configure", "execute"]
 
@@ -27,7 +28,9 @@ def configure(parser):
     )
     add_curve_options(parser)
     parser.add_argument("--json", action="store_true", help="print the list as JSON")
-    parser.add_argument("--plot", metavar="FILE", help="draw the curves: .png, .pdf or .svg")
+    parser.add_argument(
+        "--plot", type=file_name, metavar="FILE", help="draw the curves: .png, .pdf or .svg"
+    )
     add_overwrite(parser)
 
 
@@ -47,9 +50,10 @@ def add_curve_options(parser):
 def execute(options):
     """Print the list, and draw the figure."""
     if options.plot:
-        from .._outputs import check_outputs
+        from .outputs import check_figure, check_files
 
-        check_outputs([options.plot], inputs=options.filters, overwrite=options.overwrite)
+        check_figure(options.plot)
+        check_files([options.plot], inputs=options.filters, overwrite=options.overwrite)
     curves = _load(options)
     from ..bandpass import summarize_bandpass
 

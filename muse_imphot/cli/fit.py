@@ -2,6 +2,7 @@
 """``muse-imphot fit``: MUSE images against an HST image."""
 
 import os
+from functools import partial
 
 from .arguments import (
     add_check,
@@ -14,6 +15,7 @@ from .arguments import (
     star_options,
 )
 from .psf_option import psf_files
+from .values import file_name
 
 __all__ = ["configure", "execute"]
 
@@ -30,14 +32,16 @@ example:
 
 def configure(parser):
     """Add the arguments."""
-    parser.add_argument("hst", metavar="HST", help="HST image, FITS, on any grid")
+    parser.add_argument("hst", type=file_name, metavar="HST", help="HST image, FITS, on any grid")
     parser.add_argument("muse", nargs="+", metavar="MUSE", help="MUSE images, FITS")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--summary", action="store_true", help="print one line for each image")
     shown.add_argument("--report", action="store_true", help="print all there is to say")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--ecsv", metavar="FILE", help="write the table of results")
-    parser.add_argument("-o", "--output", metavar="DIR", help="draw figures into this folder")
+    parser.add_argument("--ecsv", type=file_name, metavar="FILE", help="write the table of results")
+    parser.add_argument(
+        "-o", "--output", type=file_name, metavar="DIR", help="draw figures into this folder"
+    )
     add_overwrite(parser)
     add_check(parser)
     add_jobs(parser, "images")
@@ -48,10 +52,12 @@ def configure(parser):
 def execute(options):
     """Fit, print, write."""
     from .._outputs import check_outputs, make_folder, unique_inputs
-    from ..io import source_name
-    from .fits import FitTask, finish_fits, fit_all
 
-    values, stars = fit_options(options), star_options(options)
+    values, stars = fit_options(options), star_options(options)  # before what takes its time
+    from ..io import source_name
+    from .fits import FitTask, fit_all
+    from .outputs import check_places
+
     files = expand_lists(options.muse)
     images = unique_inputs(files, [source_name(file) for file in files])
     tasks = [
@@ -65,7 +71,8 @@ def execute(options):
     paths = [path for task in tasks for path in task.paths()]
     masks = [values.get("regions"), values.get("extramask"), stars.get("stars"), stars.get("gaia")]
     inputs = [options.hst, *files, *psf_files(values), *masks]
-    outputs = paths + ([options.ecsv] if options.ecsv else [])
+    table = [options.ecsv] if options.ecsv else []
+    outputs = paths + table
     if options.check:
         from .check import check_fit
 
@@ -73,10 +80,23 @@ def execute(options):
     check_outputs(outputs, inputs=inputs, overwrite=options.overwrite)
     if options.output is not None:
         make_folder(options.output)
-    results = fit_all(tasks, jobs=options.jobs, progress=options.progress)
-    options.progress.clear()
+    check_places(table)
     meta = {"hst": options.hst, "muse": {name: muse for muse, name in images}}
-    code = finish_fits(results, ecsv=options.ecsv, overwrite=options.overwrite, meta=meta)
+    finish = partial(_finish, options=options, meta=meta)
+    return finish(fit_all(tasks, jobs=options.jobs, progress=options.progress, interrupted=finish))
+
+
+def _finish(results, *, options, meta):
+    """Write the table and print the results: the latter also if the former is not possible."""
+    from ..exceptions import OutputError
+    from .fits import finish_fits
+
+    options.progress.clear()
+    try:
+        code = finish_fits(results, ecsv=options.ecsv, overwrite=options.overwrite, meta=meta)
+    except OutputError:
+        show(results, options)
+        raise
     show(results, options)
     return code
 

@@ -7,7 +7,7 @@ Commands import this module when they are executed, not to print their help.
 """
 
 import dataclasses
-from contextlib import closing
+from contextlib import closing, suppress
 
 from .._methods import METHODS, STARS
 from ..products import Products
@@ -35,6 +35,8 @@ class FitTask:
         `~muse_imphot.fit_star_photometry`.
     star_products : `~muse_imphot.products.Products`, optional
         What to write and to show of the fit of stars.
+    psf : `~muse_imphot.template.ImagePSF`, optional
+        The PSF of the HST image, if it was measured from its stars for all images.
     """
 
     hst: str
@@ -44,6 +46,7 @@ class FitTask:
     products: Products = Products()
     stars: dict = dataclasses.field(default_factory=dict)
     star_products: Products = Products()
+    psf: object = None
 
     @property
     def methods(self):
@@ -70,7 +73,7 @@ def filter_of(hst):
         return ""
 
 
-def fit_all(tasks, *, jobs=1, progress=None, each=None):
+def fit_all(tasks, *, jobs=1, progress=None, each=None, interrupted=None):
     """
     Fit all images.
 
@@ -84,6 +87,8 @@ def fit_all(tasks, *, jobs=1, progress=None, each=None):
         Called as ``progress(done, total)``.
     each : callable, optional
         Called with each result, in the order of the tasks.
+    interrupted : callable, optional
+        Called with the results that there are if the user interrupts the fits.
 
     Returns
     -------
@@ -91,20 +96,56 @@ def fit_all(tasks, *, jobs=1, progress=None, each=None):
         Those that failed have no values.
     """
     from ..batch import iterate
+    from ..exceptions import UserError
 
     results = []
-    with closing(iterate(fit_one, tasks, jobs=jobs)) as outcomes:
-        for outcome in outcomes:
-            task = tasks[outcome.index]
-            own = outcome.value
-            if outcome.error is not None:
-                own = [_failed(task, outcome.error, method) for method in task.methods]
-            results += own
-            if progress is not None:
-                progress(outcome.index + 1, len(tasks))
-            for result in own if each is not None else ():
-                each(result)
+    if progress is not None:
+        progress(0, len(tasks))
+    tasks = _with_measured_psf(tasks)
+    try:
+        with closing(iterate(fit_one, tasks, jobs=jobs)) as outcomes:
+            for outcome in outcomes:
+                own = _results(tasks[outcome.index], outcome)
+                results += own
+                if progress is not None:
+                    progress(outcome.index + 1, len(tasks))
+                for result in own if each is not None else ():
+                    each(result)
+    except KeyboardInterrupt:
+        if results and interrupted is not None:
+            with suppress(UserError):
+                interrupted(results)
+        raise
     return results
+
+
+def _results(task, outcome):
+    """Return the results of an image, also where there are none."""
+    if outcome.error is None:
+        return outcome.value
+    return [_failed(task, outcome.error, method) for method in task.methods]
+
+
+def _with_measured_psf(tasks):
+    """Return the tasks with the PSF of HST, if it is to be measured from stars: once for all."""
+    from ..exceptions import UserError
+    from ..pipeline.hst_psf import measure_psf
+    from ..template import is_template_file
+
+    first = tasks[0]
+    wanted = first.options.get("hst_psf")
+    if isinstance(wanted, dict):
+        wanted = wanted.get(filter_of(first.hst).upper())
+    if len(tasks) == 1 or not isinstance(wanted, str) or wanted.lower() != "stars":
+        return tasks
+    try:
+        if is_template_file(first.hst):
+            return tasks
+        images = [task.muse for task in tasks]
+        psf = measure_psf(first.hst, images, unit=first.options.get("hst_unit"))
+    except UserError:  # each image says so for itself
+        return tasks
+    return [dataclasses.replace(task, psf=psf) for task in tasks]
 
 
 def _failed(task, error, method):
@@ -152,7 +193,8 @@ def fit_one(task):
 def _fit_image(task, image):
     from ..photometry import fit_image_photometry
 
-    result = fit_image_photometry(task.hst, image, name=task.name, **task.options)
+    result = fit_image_photometry(task.hst, image, name=task.name, **_options(task))
+    _note_psf(task, result)
     task.products.write(result, image)
     result.images = None  # they are large, and in the files
     return result
@@ -161,11 +203,22 @@ def _fit_image(task, image):
 def _fit_stars(task, image):
     from .._methods import fit_stars
 
-    options = {**task.options, **task.stars, "name": task.name}
+    options = {**_options(task), **task.stars, "name": task.name}
     result = fit_stars(task.hst, image, task.methods, **options)
+    _note_psf(task, result)
     task.star_products.write(result, image)
     result.images = result.stamps = None
     return result
+
+
+def _options(task):
+    """Return the options of the fit, with the PSF of HST that was measured beforehand."""
+    return task.options if task.psf is None else {**task.options, "hst_psf": task.psf}
+
+
+def _note_psf(task, result):
+    if task.psf is not None:
+        result.meta["hst_psf"] = "image, from the stars of the HST image"
 
 
 def finish_fits(results, *, ecsv=None, overwrite=False, meta=None):
@@ -207,5 +260,7 @@ def finish_fits(results, *, ecsv=None, overwrite=False, meta=None):
         more = f" ({n_images} images)" if n_images > 1 else ""
         raise FitError(f"nothing could be fitted{more}: {failed[0].meta['reason']}")
     for result in failed:
-        logging.getLogger("muse_imphot.cli").error("%s: %s", result.name, result.meta["reason"])
+        reason = result.meta["reason"]
+        text = reason if result.name in reason else f"{result.name}: {reason}"
+        logging.getLogger("muse_imphot.cli").error("%s", text)
     return FAILED if failed else 0

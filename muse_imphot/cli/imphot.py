@@ -9,6 +9,7 @@ standard error and end with code 2; images that cannot be fitted do not stop the
 import logging
 import os
 import re
+from functools import partial
 
 from .arguments import (
     Parser,
@@ -19,12 +20,12 @@ from .arguments import (
     add_version,
     expand_lists,
     fit_options,
-    whole,
 )
 from .config import add_config, config_text, parse
 from .imphot_options import add_imphot_masks, add_imphot_output
-from .messages import guarded
+from .messages import guarded, outermost
 from .psf_option import psf_files
+from .values import file_name, whole
 
 __all__ = ["fit_photometry_main", "make_wideband_image_main", "regrid_hst_to_muse_main"]
 
@@ -38,7 +39,7 @@ def _start(parser, function, argv):
     """Parse the arguments and run a command."""
     options = parse(parser, argv)
     if options.show_config:
-        print(config_text(parser, options))
+        print(config_text(parser, options), flush=True)
         return 0
     return guarded(parser.prog, function, options)
 
@@ -58,6 +59,7 @@ def _finish_parser(parser):
 # ---------------------------------------------------------------------------- fit_photometry
 
 
+@outermost
 def fit_photometry_main(argv=None):
     """
     Run ``fit_photometry``.
@@ -83,11 +85,11 @@ def _fit_parser():
         "image as template.",
         epilog="example:\n  fit_photometry hst_F606W.fits muse_F606W.fits --hardcopy pdf",
     )
-    parser.add_argument("hst_image", help="HST image, FITS, on any grid")
+    parser.add_argument("hst_image", type=file_name, help="HST image, FITS, on any grid")
     parser.add_argument("muse_images", nargs="+", help="MUSE images, FITS")
     output = add_imphot_output(parser)
     output.add_argument("--verbose", action="store_true", dest="report", help="print all of a fit")
-    output.add_argument("--ecsv", metavar="FILE", help="write the table of results")
+    output.add_argument("--ecsv", type=file_name, metavar="FILE", help="write the table of results")
     output.add_argument("--jobs", type=whole, metavar="N", help="processes; 0: one per processor")
     add_fit(parser, spelling="_", fix_beta=2.5, regions="star")
     add_imphot_masks(parser)
@@ -95,17 +97,19 @@ def _fit_parser():
 
 
 def _fit_photometry(options):
-    from .._outputs import check_outputs
+    from .._outputs import check_outputs, safe_name, unique_inputs
     from ..io import source_name
     from ..products import check_folders
     from .fits import FitTask, finish_fits, fit_all
+    from .outputs import check_places
 
     files = expand_lists(options.muse_images)
+    files = [file for file, _ in unique_inputs(files, files)]
     values = _fit_values(options)
     tasks = [
         FitTask(
-            options.hst_image, muse, source_name(muse), values, _fit_products(options, muse),
-            **_star_fit(options, muse),
+            options.hst_image, muse, safe_name(source_name(muse)), values,
+            _fit_products(options, muse), **_star_fit(options, muse),
         )
         for muse in files
     ]  # fmt: skip
@@ -117,10 +121,14 @@ def _fit_photometry(options):
         overwrite=options.overwrite,
     )
     check_folders(paths)
+    check_places([options.ecsv] if options.ecsv else [])
     show = _Shown(options)
-    results = fit_all(tasks, jobs=_jobs(options, tasks), progress=options.progress, each=show)
-    meta = {"hst": options.hst_image, "muse": {source_name(muse): muse for muse in files}}
-    return finish_fits(results, ecsv=options.ecsv, overwrite=options.overwrite, meta=meta)
+    meta = {"hst": options.hst_image, "muse": {task.name: task.muse for task in tasks}}
+    finish = partial(finish_fits, ecsv=options.ecsv, overwrite=options.overwrite, meta=meta)
+    results = fit_all(
+        tasks, jobs=_jobs(options, tasks), progress=options.progress, each=show, interrupted=finish
+    )
+    return finish(results)
 
 
 def _fit_values(options):
@@ -204,6 +212,7 @@ class _Shown:
 # ------------------------------------------------------------------------ regrid_hst_to_muse
 
 
+@outermost
 def regrid_hst_to_muse_main(argv=None):
     """
     Run ``regrid_hst_to_muse``.
@@ -228,16 +237,17 @@ def _regrid_parser():
         "Writes hst_FILTER_for_FIELD.fits into the current folder.",
         epilog="example:\n  regrid_hst_to_muse --field UDF01 muse_F606W.fits hst_F606W.fits",
     )
-    parser.add_argument("muse_image", help="MUSE image or cube, FITS")
-    parser.add_argument("hst_images", nargs="+", help="HST images, FITS")
+    parser.add_argument("muse_image", type=file_name, help="MUSE image or cube, FITS")
+    parser.add_argument("hst_images", type=file_name, nargs="+", help="HST images, FITS")
     parser.add_argument("--field", metavar="NAME", help="the field (default: the MUSE file)")
     return _finish_parser(parser)
 
 
 def _regrid_hst_to_muse(options):
-    from .._outputs import check_outputs, safe_name
+    from .._outputs import safe_name
     from ..io import source_name
     from ..pipeline import identify_filters
+    from .outputs import check_files
     from .regrid import muse_grid, regrid_one
 
     say = _speaker(options)
@@ -245,7 +255,7 @@ def _regrid_hst_to_muse(options):
     found = identify_filters(options.hst_images)
     paths = {label: f"hst_{safe_name(label)}_for_{field}.fits" for label in found}
     inputs = [options.muse_image, *options.hst_images]
-    check_outputs(paths.values(), inputs=inputs, overwrite=options.overwrite)
+    check_files(paths.values(), inputs=inputs, overwrite=options.overwrite)
     say(f"Reading MUSE image: {options.muse_image}")
     muse = muse_grid(options.muse_image)
     for label, (hst, info) in found.items():
@@ -265,6 +275,7 @@ def _speaker(options):
 # ----------------------------------------------------------------------- make_wideband_image
 
 
+@outermost
 def make_wideband_image_main(argv=None):
     """
     Run ``make_wideband_image``.
@@ -311,9 +322,10 @@ def _wideband_parser():
 
 
 def _make_wideband_image(options):
-    from .._outputs import check_outputs, safe_name
+    from .._outputs import safe_name
     from ..io import source_name
     from .extract import ExtractTask, extract_all, load_filters
+    from .outputs import check_files
 
     say = _speaker(options)
     say(f"Reading filter curve: {options.filter_curve}")
@@ -329,13 +341,17 @@ def _make_wideband_image(options):
     ]
     _refuse_same(paths)
     inputs = [*cubes, options.filter_curve]
-    check_outputs(paths, inputs=inputs, overwrite=options.overwrite)
+    check_files(paths, inputs=inputs, overwrite=options.overwrite)
     return extract_all(
         tasks,
         jobs=options.nprocess,
         progress=options.progress,
-        each=lambda path: say(f"Writing the output file: {path}"),
+        each=None if options.quiet else _say_written(options.progress),
     )
+
+
+def _say_written(progress):
+    return lambda path: progress.line(f"Writing the output file: {path}")
 
 
 def _image_name(cube):

@@ -6,8 +6,9 @@ the parsed options a function takes.
 
 from types import SimpleNamespace
 
-from .arguments import Parser, add_fit, number
+from .arguments import Parser, add_fit
 from .psf_option import hst_psf_options
+from .values import number
 
 __all__ = ["FIT_BOTH", "FIT_IMAGE", "FIT_STAR", "ImphotArgumentParser", "extract_function_args"]
 

@@ -5,7 +5,7 @@ import importlib
 
 from .arguments import Parser, add_common, add_version
 from .config import config_text, parse
-from .messages import guarded
+from .messages import guarded, outermost
 
 __all__ = ["build_parser", "main"]
 
@@ -56,6 +56,7 @@ def build_parser():
     return parser
 
 
+@outermost
 def main(argv=None):
     """
     Run ``muse-imphot``.
@@ -73,6 +74,6 @@ def main(argv=None):
     parser = build_parser()
     options = parse(parser, argv)
     if options.show_config:
-        print(config_text(parser.commands[options.section], options))
+        print(config_text(parser.commands[options.section], options), flush=True)
         return 0
     return guarded(PROGRAM, options.function, options)

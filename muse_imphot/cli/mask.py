@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from .arguments import add_overwrite, number
+from .arguments import add_overwrite
+from .values import file_name, number
 
 __all__ = ["configure", "execute"]
 
@@ -20,12 +21,16 @@ examples:
 
 def configure(parser):
     """Add the arguments."""
-    parser.add_argument("muse", metavar="MUSE", help="MUSE image, FITS; or a cube, for its grid")
     parser.add_argument(
-        "-o", "--output", metavar="MASK.fits", required=True,
+        "muse", type=file_name, metavar="MUSE", help="MUSE image, FITS; or a cube, for its grid"
+    )
+    parser.add_argument(
+        "-o", "--output", type=file_name, metavar="MASK.fits", required=True,
         help="the mask; the regions are written to MASK.reg",
     )  # fmt: skip
-    parser.add_argument("--plot", metavar="FILE", help="draw it over the image (png, pdf, svg)")
+    parser.add_argument(
+        "--plot", type=file_name, metavar="FILE", help="draw it over the image (png, pdf, svg)"
+    )
     add_overwrite(parser)
     parser.add_argument(
         "--regions",
@@ -62,22 +67,32 @@ def configure(parser):
 
 def execute(options):
     """Make the mask and write it."""
-    from .._outputs import check_outputs
     from ..exceptions import UserError
-    from ..masks import MaskMaker, write_mask, write_regions
-    from .regrid import muse_grid
+    from .outputs import check_figure, check_files
 
     if options.regions in ("star", "notstar") and options.star is None:
         raise UserError(f"--regions {options.regions} needs the circle of a star; add --star")
     masks = {name: getattr(options, name) for name in ("regions", "star", "extramask")}
     if not any((options.regions, options.extramask, options.segment)):
-        raise UserError("nothing to mask was given; add --regions, --extramask or --segment")
+        what = "--regions star or notstar" if options.star else "--regions"
+        raise UserError(f"nothing to mask was given; add {what}, --extramask or --segment")
     path = Path(options.output)
     if path.suffix.lower() != ".fits":
         raise UserError(f"-o {path}: the mask is a FITS file; give it a name that ends in .fits")
     outputs = [path, path.with_suffix(".reg"), *([options.plot] if options.plot else [])]
     inputs = [options.muse, options.segment, options.regions, options.extramask]
-    check_outputs(outputs, inputs=inputs, overwrite=options.overwrite)
+    if options.plot:
+        check_figure(options.plot)
+    check_files(outputs, inputs=inputs, overwrite=options.overwrite)
+    _write(options, masks, outputs)
+    return 0
+
+
+def _write(options, masks, outputs):
+    """Make the mask, write it, and say what it leaves out."""
+    from ..masks import MaskMaker, write_mask, write_regions
+    from .regrid import muse_grid
+
     muse = muse_grid(options.muse)
     if options.segment is not None:
         masks["faint"] = _faint(options.segment, muse, options.hst_unit)
@@ -94,7 +109,6 @@ def execute(options):
         save_figure(figure, options.plot, overwrite=options.overwrite)
     for line in [*mask.describe(), *outputs]:
         print(line)
-    return 0
 
 
 def _faint(hst, muse, unit):

@@ -5,6 +5,7 @@ What the commands tell the user: one line per warning, one line per error, a pro
 Results go to standard output, everything else to standard error.
 """
 
+import functools
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ import traceback
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 
-__all__ = ["INTERRUPTED", "Progress", "guarded"]
+__all__ = ["INTERRUPTED", "Progress", "guarded", "outermost"]
 
 FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 _CLEAR = "\r\x1b[K"
@@ -68,6 +69,20 @@ class Progress:
         if done <= before or now - begun < _SETTLED or done >= total:
             return ""
         return f", {_duration((now - begun) * (total - done) / (done - before))} left"
+
+    def note(self, text):
+        """Show what takes its time, in place of the bar."""
+        if self.stream is None:
+            return
+        self.clear()
+        self.stream.write(text)
+        self.stream.flush()
+        self.last = text
+
+    def line(self, text):
+        """Print a line of the results, in place of the bar."""
+        self.clear()
+        print(text, flush=True)
 
     def clear(self):
         """Take the bar away, so that a line can be printed."""
@@ -162,7 +177,7 @@ def _log_file(path):
 
     try:
         # Opened for appending first: a folder, or a file that cannot be written, ends here.
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
         with open(path, "rb") as file:
             start = file.read(20)
     except OSError as exc:
@@ -174,13 +189,24 @@ def _log_file(path):
     return handler
 
 
+class _LogFile(logging.FileHandler):
+    """A log that stays as it is, after one warning, when it cannot be written any more."""
+
+    def handleError(self, record):
+        logging.getLogger("muse_imphot").removeHandler(self)
+        with suppress(OSError, ValueError):
+            self.close()
+        reason = getattr(sys.exc_info()[1], "strerror", None) or sys.exc_info()[1]
+        say(f"warning: {self.baseFilename}: the log cannot be written any more: {reason}")
+
+
 class _LogFormat(logging.Formatter):
-    """Lines of a log: one for a record, and the traceback if there is one."""
+    """Lines of a log: one for a record, and below it, indented, what does not fit in one."""
 
     default_msec_format = None
 
     def formatMessage(self, record):
-        record.message = " ".join(record.message.split("\n"))
+        record.message = record.message.rstrip().replace("\n", "\n    ")
         return super().formatMessage(record)
 
 
@@ -195,7 +221,11 @@ def _warnings(logger):
 
 @contextmanager
 def _termination():
-    """Let SIGTERM end the command as Ctrl-C does, so that temporary files are removed."""
+    """
+    Let SIGTERM end the command as Ctrl-C does, so that temporary files are removed.
+
+    SIGHUP, too: the terminal was closed. With nohup it is ignored, and stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -203,11 +233,16 @@ def _termination():
     def interrupt(signum, frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    before = {number: signal.getsignal(number) for number in numbers if number is not None}
+    before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _level(options):
@@ -261,8 +296,40 @@ def guarded(program, function, options):
     except Exception as exc:  # noqa: BLE001 - a command ends with one line, whatever happened
         if options.debug:
             traceback.print_exc()
-        say(f"{program}: error: {_one_line(exc)}", options.progress)
+        say(f"{program}: error: {_error_line(exc)}", options.progress)
         return USAGE
+
+
+def outermost(main):
+    """
+    Let a command end in one line, too, if it is interrupted, or cannot print, before its work.
+
+    Parameters
+    ----------
+    main : callable
+        The command; it is called with its arguments.
+
+    Returns
+    -------
+    callable
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv=None):
+        program = os.path.basename(sys.argv[0])
+        try:
+            return main(argv)
+        except KeyboardInterrupt:
+            say(f"{program}: interrupted")
+            return INTERRUPTED
+        except BrokenPipeError:
+            _abandon_stdout()
+            return BROKEN_PIPE
+        except OSError as exc:
+            say(f"{program}: error: {_error_line(exc)}")
+            return USAGE
+
+    return wrapped
 
 
 @contextmanager
@@ -283,6 +350,22 @@ def _recorded(program, path):
         logger.debug("ended after %.1f s: %s", seconds, _one_line(exc), exc_info=exc)
         raise
     logger.debug("finished after %.1f s", time.monotonic() - start)
+
+
+def _error_line(exc):
+    """Return what to say of an exception; if nothing can be printed any more, let go of stdout."""
+    if not _is_of_stdout(exc):
+        return _one_line(exc)
+    _abandon_stdout()
+    return f"standard output cannot be written: {exc.strerror}"
+
+
+def _is_of_stdout(exc):
+    """Return whether an error is that of printing: no file, and raised where lines are printed."""
+    if not isinstance(exc, OSError) or exc.filename is not None:
+        return False
+    frame = list(traceback.walk_tb(exc.__traceback__))[-1][0]
+    return frame.f_globals["__name__"].startswith(__package__)
 
 
 def _abandon_stdout():

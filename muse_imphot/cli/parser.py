@@ -4,6 +4,7 @@ The parser of all commands: errors in one line, help in two columns.
 """
 
 import argparse
+import difflib
 import re
 import sys
 
@@ -12,6 +13,9 @@ from .messages import USAGE
 __all__ = ["Parser"]
 
 _NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+
+# What argparse says where an option that it does not know may be the reason.
+_MISSING_OR_EXCESSIVE = ("the following arguments are required", "unrecognized arguments")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -58,12 +62,14 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(**kwargs)
         self._negative_number_matcher = _NEGATIVE_NUMBER
+        self._given = []
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse, with the names of long options in the spelling that was declared."""
         args = sys.argv[1:] if args is None else list(args)
         end = args.index("--") if "--" in args else len(args)
         args[:end] = [self._declared(arg) for arg in args[:end]]
+        self._given = args[:end]
         return super().parse_known_args(args, namespace)
 
     def _declared(self, arg):
@@ -77,6 +83,28 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Print one line and exit with code 2."""
+        parser = self._command()
+        if message.startswith(_MISSING_OR_EXCESSIVE):
+            message = parser._unknown_option() or message
         program = self.prog.split()[0]
         message = " ".join(message.split())
-        self.exit(USAGE, f"{program}: error: {message} (see {self.prog} --help)\n")
+        self.exit(USAGE, f"{program}: error: {message} (see {parser.prog} --help)\n")
+
+    def _command(self):
+        """Return the parser of the command that was given, or this one if it has no commands."""
+        commands = getattr(self, "commands", {})
+        return next((commands[arg] for arg in self._given if arg in commands), self)
+
+    def _unknown_option(self):
+        """Return what to say of the first option that is not known; None if all are."""
+        known = self._option_string_actions
+        for arg in self._given:
+            name = arg.partition("=")[0]
+            if name[:1] != "-" or name == "-" or self._negative_number_matcher.match(name):
+                continue
+            if name[:2] != "--" and name[:2] not in known:
+                return f"there is no option {arg}; write ./{arg} if it is the name of a file"
+            if name[:2] == "--" and not any(option.startswith(name) for option in known):
+                near = difflib.get_close_matches(name, known, n=1)
+                return f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else "")
+        return None

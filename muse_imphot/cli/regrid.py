@@ -4,8 +4,9 @@
 import logging
 from pathlib import Path
 
-from .arguments import add_output, positive
+from .arguments import add_output
 from .messages import FAILED
+from .values import file_name, positive
 
 __all__ = ["configure", "execute", "muse_grid", "regrid_one"]
 
@@ -20,15 +21,18 @@ example:
 
 Each image is written to DIR/hst_FILTER_for_MUSE.fits."""
 
+# Further away there is another field.
+_LARGEST_OFFSET = 300.0
+
 
 def configure(parser):
     """Add the arguments."""
-    parser.add_argument("muse", metavar="MUSE", help="MUSE image or cube, FITS")
-    parser.add_argument("hst", nargs="+", metavar="HST", help="HST images, FITS")
+    parser.add_argument("muse", type=file_name, metavar="MUSE", help="MUSE image or cube, FITS")
+    parser.add_argument("hst", type=file_name, nargs="+", metavar="HST", help="HST images, FITS")
     add_output(parser, content="the images")
     parser.add_argument(
         "--max-offset",
-        type=positive,
+        type=offset,
         default=12.0,
         metavar="ARCSEC",
         help="largest pointing error that a later fit may find (default: 12)",
@@ -38,12 +42,25 @@ def configure(parser):
     )
 
 
+def offset(text):
+    """Read a largest pointing error."""
+    import argparse
+
+    value = positive(text)
+    if value > _LARGEST_OFFSET:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, at most {_LARGEST_OFFSET:g} arcsec are possible"
+        )
+    return value
+
+
 def execute(options):
     """Regrid each image."""
     from .._outputs import check_outputs, make_folder, safe_name
     from ..exceptions import UserError
     from ..io import source_name
     from ..pipeline import identify_filters
+    from .outputs import check_places
 
     filters = identify_filters(options.hst)
     folder = Path(options.output)
@@ -51,6 +68,7 @@ def execute(options):
     paths = {label: folder / f"hst_{safe_name(label)}_for_{name}.fits" for label in filters}
     check_outputs(paths.values(), inputs=[options.muse, *options.hst], overwrite=options.overwrite)
     make_folder(folder)
+    check_places(paths.values())
     muse = muse_grid(options.muse)
     template = {"hst_unit": options.hst_unit, "max_offset": options.max_offset}
     failures = {}

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """``muse-imphot report``: the report of a run, made again from its table."""
 
+import os
+
 __all__ = ["configure", "execute"]
 
 SUMMARY = "make the report of a run again, from its table"
@@ -30,13 +32,12 @@ def execute(options):
     from .run import print_summary
     from .tables import json_text
 
-    try:
-        with sole_writer(options.folder):
-            summary = remake_report(
-                options.folder, title=options.title, figures=not options.no_figures
-            )
-    except FileNotFoundError:
-        raise InputFileError(options.folder, "no such folder") from None
+    if not os.path.isdir(options.folder):
+        found = "is a file" if os.path.exists(options.folder) else "no such folder"
+        needed = "name the folder that was given to run with -o"
+        raise InputFileError(options.folder, f"{found}; {needed}")
+    with sole_writer(options.folder):
+        summary = remake_report(options.folder, title=options.title, figures=not options.no_figures)
     if options.json:
         print(json_text(summary.results))
     else:

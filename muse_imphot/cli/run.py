@@ -11,12 +11,11 @@ from .arguments import (
     add_wideband,
     expand_lists,
     fit_options,
-    named_files,
-    order,
     star_options,
 )
 from .extract import add_noise_factor
 from .messages import FAILED, say
+from .values import named_files, order
 
 __all__ = ["configure", "execute"]
 
@@ -80,7 +79,6 @@ def configure(parser):
 def execute(options):
     """Run the pipeline, and say where everything is."""
     from ..exceptions import FitError, UserError
-    from ..pipeline import run
 
     cubes = expand_lists(options.cubes)
     if not cubes:
@@ -101,6 +99,8 @@ def execute(options):
         from .check import check_run
 
         return check_run(cubes, hst, options, values)
+    from ..pipeline import run
+
     summary = run(
         cubes,
         hst,
@@ -110,7 +110,7 @@ def execute(options):
         jobs=options.jobs,
         overwrite=options.overwrite,
         resume=options.resume,
-        progress=options.progress,
+        progress=_step(options.progress),
         **values,
     )
     options.progress.clear()
@@ -122,6 +122,17 @@ def execute(options):
         raise FitError(f"nothing could be fitted: {next(iter(summary.reasons.values()))}{more}")
     _print(summary, options)
     return FAILED if summary.n_failed else 0
+
+
+def _step(progress):
+    """Return what shows how far a run is: after the exposures, there is the report to write."""
+
+    def step(done, total):
+        progress(done, total)
+        if done >= total:
+            progress.note("writing the report ...")
+
+    return step
 
 
 def _print(summary, options):

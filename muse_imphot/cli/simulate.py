@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from .arguments import add_output, number, positive, whole
+from .arguments import add_output
+from .values import number, positive, whole
 
 __all__ = ["configure", "execute"]
 
@@ -58,6 +59,7 @@ def execute(options):
     """Simulate and write."""
     from .._outputs import check_outputs, make_folder
     from ..simulate import ExposureOptions, simulate_exposure
+    from .outputs import check_places
 
     values = {name: getattr(options, name) for name in _OPTIONS}
     values = {name: value for name, value in values.items() if value is not None}
@@ -67,12 +69,15 @@ def execute(options):
     for name in ("fwhm", "beta"):
         if getattr(options, name):
             values[name] = tuple(getattr(options, name))
-    filters = ExposureOptions(**values).filters
+    filters = dict.fromkeys(ExposureOptions(**values).filters)
     folder = Path(options.output)
     names = ["muse_cube.fits", "truth.json", *(f"hst_{name.lower()}.fits" for name in filters)]
     check_outputs([folder / name for name in names], overwrite=options.overwrite)
     make_folder(folder)
+    check_places([folder / name for name in names])
+    options.progress.note("simulating ...")
     paths = simulate_exposure(options.seed, **values).write(folder, overwrite=options.overwrite)
+    options.progress.clear()
     for path in (paths["cube"], *paths["hst"].values(), paths["truth"]):
         print(path)
     return 0
