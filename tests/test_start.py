@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
 
 from muse_imphot.fitting import OffsetGuess, correlate_masked, guess_offset
-from muse_imphot.fitting.start import search_offset
+from muse_imphot.fitting.start import _MaskedCorrelation, search_offset
 
 
 def brute_force(image, good, template, known, max_shift):
@@ -66,6 +66,20 @@ class TestCorrelateMasked:
         found = correlate_masked(image, good, template, known, max_shift)
         assert found.shape == (2 * max_shift + 1,) * 2
         assert_allclose(found, expected, atol=1e-9)
+
+    @pytest.mark.parametrize("single", [False, True])
+    @pytest.mark.parametrize("axes", [(True, False), (False, True), (True, True)])
+    @pytest.mark.parametrize("shape", [(20, 20), (21, 26)])
+    def test_mirrored(self, shape, axes, single):
+        """What is made of the transforms of an image is that of the image turned round."""
+        rng = np.random.default_rng(6)
+        image, template = rng.normal(size=shape), rng.normal(size=tuple(n + 14 for n in shape))
+        good, known = rng.random(shape) < 0.8, rng.random(template.shape) < 0.7
+        flip = tuple(np.s_[::-1] if mirrored else np.s_[:] for mirrored in axes)
+        expected, _ = brute_force(image[flip], good[flip], template, known, 5)
+        correlation = _MaskedCorrelation(image, good, template, known, single)
+        found = correlation.coefficient(5, axes)
+        assert_allclose(found, expected, atol=1e-5 if single else 1e-9)
 
     def test_values_of_masked_pixels_do_not_count(self):
         rng = np.random.default_rng(4)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models import core_radius
+from .normal_equations import normal_equations
 from .source_fits import WING_REACH, SourceField, are_positive
 from .sources import beam_width, highest_around
 
@@ -104,7 +105,7 @@ def find_outliers(setup, model, residual, info=None, trusted=False):
     outliers : list of `Outlier`
         Positions are relative to the part of the image that was fitted.
     """
-    field = SourceField.make(setup, model, residual)
+    field = SourceField.make(setup, model, residual, info)
     sources = field.measure(*field.peaks())
     if trusted:
         found = _without_mainstay(_against_model(sources, field), sources)
@@ -114,8 +115,13 @@ def find_outliers(setup, model, residual, info=None, trusted=False):
     found += _unexpected(field, sources, _UNEXPECTED_THRESHOLD * (0.5 if trusted else 1.0))
     if not found and info is not None:
         # Once the rest is in order, the fit without a star is the best judge of that star.
-        found = _without_mainstay(_stand_alone(sources, field, model, info), sources)
-        found += _stand_alone(field.measure_beyond(model), field, model, info)
+        weight = np.where(field.used, 1.0 / field.sigma, 0.0)
+        normal = normal_equations(info.derivatives, weight.ravel(), residual.ravel())[0]
+        found, beyond = (
+            _stand_alone(own, field, info, normal, model.scale.value)
+            for own in (sources, field.measure_beyond(model))
+        )
+        found = _without_mainstay(found, sources) + beyond
     return sorted(found, key=lambda outlier: -outlier.significance)
 
 
@@ -157,9 +163,9 @@ def _unexpected(field, sources, threshold):
     width = beam_width(field.fwhm, field.pixel_scale)
     height = field.matched * field.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
     # Close to a source the model may be off by the usual fraction of it,
-    near = highest_around(np.abs(field.sky), int(np.ceil(3 * width.max())))
+    near = highest_around(np.abs(field.sources), int(np.ceil(3 * width.max())))
     # and nothing is known to better than a small part of the brightest of them.
-    floor = np.hypot(0.05 * near, 3e-4 * field.sky.max())
+    floor = np.hypot(0.05 * near, 3e-4 * field.sources.max())
     error = field.sigma / np.sqrt(np.pi * 4.0 * np.prod(width))
     value = np.abs(height) / np.hypot(error, floor)
     top = (value > threshold) & field.used
@@ -234,24 +240,26 @@ def _without_mainstay(found, sources):
     return [outlier for outlier in found if (outlier.x, outlier.y) != brightest]
 
 
-def _stand_alone(sources, field, model, info):
-    """Return the stars that differ from what the fit would be without them."""
+def _stand_alone(sources, field, info, normal, scale):
+    """
+    Return the stars that differ from what the fit would be without them.
+
+    ``normal`` is the normal matrix of the fit with all of them.
+    """
     if not len(sources):
         return []
     free = {name: i for i, name in enumerate(info.free)}
     names = [name for name in ("scale", "dx", "dy") if name in free]
     rows = [free[name] for name in names]
     places = [("scale", "dx", "dy").index(name) for name in names]
-    size = np.array([model.scale.value if name == "scale" else 1.0 for name in names])
+    size = np.array([scale if name == "scale" else 1.0 for name in names])
     derivatives = info.derivatives.reshape(len(free), *field.sky.shape)
-    weight = np.where(field.used, 1.0 / field.sigma, 0.0)
-    everything = _normal_matrix(derivatives.reshape(len(free), -1), weight.ravel())
     reach = WING_REACH if sources.beyond else 2.0
     at, inside = field.stamps(sources.y, sources.x, reach * field.fwhm)
-    near = np.where(inside, weight[at], 0.0)
+    near = np.where(inside, 1.0 / field.sigma[at], 0.0)
     part = derivatives[:, at[0], at[1]].transpose(1, 0, 2) * near[:, None]
-    others = everything - part @ part.transpose(0, 2, 1)
-    known = are_positive(others, everything, 1e-6)
+    others = normal - part @ part.transpose(0, 2, 1)
+    known = are_positive(others, normal, 1e-6)
     inverse = np.linalg.inv(np.where(known[:, None, None], others, np.eye(len(free))))
     change = -inverse @ (part @ (field.residual[at] * near)[:, :, None])
     values, errors = sources.values.copy(), np.hypot(sources.errors, _FLOORS)
@@ -263,15 +271,6 @@ def _stand_alone(sources, field, model, info):
         return []
     errors[~(suspects & (sources.beyond or field.are_compact(sources)))] = np.inf
     return _significant(sources, values, errors, field, _THRESHOLD)
-
-
-def _normal_matrix(derivatives, weight):
-    """Return the weighted products of derivatives, block by block, which is faster."""
-    total, weight = np.zeros((len(derivatives),) * 2), weight.astype(derivatives.dtype)
-    for start in range(0, len(weight), 4096):
-        part = derivatives[:, start : start + 4096] * weight[start : start + 4096]
-        total += part @ part.T
-    return total
 
 
 def _significance(values, errors):

@@ -52,7 +52,8 @@ class FittedSources:
 class SourceField:
     """The images around which everything here turns."""
 
-    sky: np.ndarray
+    sky: np.ndarray  # as fitted
+    sources: np.ndarray  # the same without what is smooth
     along: tuple
     residual: np.ndarray
     sigma: np.ndarray
@@ -65,26 +66,21 @@ class SourceField:
     compact: np.ndarray = None
 
     @classmethod
-    def make(cls, setup, model, residual):
+    def make(cls, setup, model, residual, info=None):
         """Draw the sky of a fitted model, and look at the residual through its PSF."""
-        scale = model.scale.value
-        point = _point(model)
-        sky, along_x, along_y = model.template.images(
-            point, [("psf", 0, 0), ("psf", 1, 0), ("psf", 0, 1)]
-        )
-        fwhm = model.fwhm.value
+        scale, point, fwhm = model.scale.value, _point(model), model.fwhm.value
+        sky, *along = _drawn(model, info)
         # Smooth light, such as that of a large galaxy, is not what is tested here.
         size = max(int(round(2.0 * fwhm / min(setup.pixel_scale))), 3)
-        sky = scale * sky
-        sky -= background(sky, size)
+        sources = sky - background(sky, size)
 
         def draw_sharp():
             sharp = scale * model.template.image(*point[:2], _SHARP_FWHM, point[3])
             return highest_around(sharp - background(sharp, size), 1)
 
-        matched, noise = _match(sky, residual, setup, fwhm, size)
+        matched, noise = _match(sources, residual, setup, fwhm, size)
         return cls(
-            sky, (scale * along_x, scale * along_y), residual, setup.sigma * noise, setup.used,
+            sky, sources, along, residual, setup.sigma * noise, setup.used,
             setup.pixel_scale, fwhm, model.beta.value, matched, draw_sharp,
         )  # fmt: skip
 
@@ -97,12 +93,12 @@ class SourceField:
         """Return the pixels (y, x) at which the template has a source, brightest first."""
         # Height of a peak against the noise of the pixels that a PSF covers.
         footprint = np.pi * (0.5 * self.fwhm) ** 2 / np.prod(self.pixel_scale)
-        bright = (self.sky > (_MIN_SNR / np.sqrt(footprint)) * self.sigma) & self.used
+        bright = (self.sources > (_MIN_SNR / np.sqrt(footprint)) * self.sigma) & self.used
         reach = max(int(round(0.5 * self.fwhm / min(self.pixel_scale))), 1)
         rows, columns = np.nonzero(bright)
-        top = self.sky[rows, columns] >= highest_near(self.sky, (rows, columns), reach)
+        top = self.sources[rows, columns] >= highest_near(self.sources, (rows, columns), reach)
         rows, columns = rows[top], columns[top]
-        order = np.argsort(-self.sky[rows, columns])
+        order = np.argsort(-self.sources[rows, columns])
         return rows[order], columns[order]
 
     def stamps(self, rows, columns, radius):
@@ -125,15 +121,15 @@ class SourceField:
         """Fit a flux and a shift to the residual around each peak where that is possible."""
         at, inside = self.stamps(rows, columns, 0.9 * self.fwhm)
         whole = np.count_nonzero(inside, axis=1) >= max(8, _WHOLE * inside.shape[1])
-        return self._fit(self.sky, (rows, columns, self.sky[rows, columns]), at, inside, whole)
+        heights = self.sources[rows, columns]
+        return self._fit(self.sources, (rows, columns, heights), at, inside, whole)
 
     def measure_beyond(self, model):
         """Do the same for bright sources of which only wings are fitted, by these wings."""
         rows, columns, heights = self._beyond(model)
         at, inside = self.stamps(rows, columns, WING_REACH * self.fwhm)
         enough = np.count_nonzero(inside, axis=1) >= _MIN_WINGS
-        sky = model.scale.value * model.template.image(*_point(model))
-        return self._fit(sky, (rows, columns, heights), at, inside, enough, beyond=True)
+        return self._fit(self.sky, (rows, columns, heights), at, inside, enough, beyond=True)
 
     def _beyond(self, model):
         """Return the places (y, x) and heights of bright sources that are not fitted."""
@@ -169,6 +165,18 @@ class SourceField:
             sharp = self.draw_sharp()[sources.y, sources.x]
             self.compact = sharp > _COMPACT * expected * sources.peak
         return self.compact
+
+
+def _drawn(model, info):
+    """Return the sky of a model, and its derivatives in dx and dy."""
+    scale = model.scale.value
+    fitted = dict(zip(info.free, info.derivatives)) if info is not None else {}
+    if fitted.keys() >= {"scale", "dx", "dy"}:
+        # The derivatives of the last step of the fit are these, but for digits that do not matter.
+        sky, *along = (fitted[name].reshape(model.shape) for name in ("scale", "dx", "dy"))
+        return scale * sky, *along
+    terms = [("psf", 0, 0), ("psf", 1, 0), ("psf", 0, 1)]
+    return tuple(scale * image for image in model.template.images(_point(model), terms))
 
 
 def _widened(template, reach):

@@ -16,7 +16,7 @@ __all__ = ["OffsetGuess", "correlate_masked", "guess_offset", "search_offset"]
 # considered: a few pixels correlate with anything.
 _MIN_OVERLAP = 0.3
 
-# Peaks that stand out by this much are beyond doubt; for others, mirrored templates tell how high a
+# Peaks that stand out by this much are beyond doubt; for others, mirrored images tell how high a
 # chance match can be.
 _SURE = 14.0
 
@@ -42,7 +42,7 @@ class OffsetGuess:
         Height of the peak above all the other shifts, in units of their scatter (after Fisher's
         transformation of the coefficients).
     rival : float
-        Correlation coefficient of the highest peak elsewhere, or of a mirrored template.
+        Correlation coefficient of the highest peak elsewhere, or of a mirrored image.
     position : tuple of float
         The movement along y and x, with a fraction of a pixel from the shape of the peak.
     trials : int
@@ -85,36 +85,104 @@ def correlate_masked(image, good, template, known, max_shift):
     Only pixels that are usable in both images count, with their own mean and variance at every
     shift, following Padfield (2012, IEEE Trans. Image Processing 21, 2706).
     """
-    shape = [fft.next_fast_len(n, real=True) for n in template.shape]
-    margin = (template.shape[0] - image.shape[0]) // 2
-    # Movement by +s means that image pixel x meets template pixel x + margin - s.
-    index = np.ix_(*[margin - np.arange(-max_shift, max_shift + 1)] * 2)
-    # Means are taken out first, which keeps the sums of squares free of cancellation.
-    a = np.where(good, image - image[good].mean(), 0.0)
-    b = np.where(known, template - template[known].mean(), 0.0)
-    fa, fg = fft.rfft2(a, s=shape), fft.rfft2(good.astype(float), s=shape)
-    fb, fb2 = fft.rfft2(b, s=shape), fft.rfft2(b * b, s=shape)
+    correlation = _MaskedCorrelation(image, good, template, known, single=False)
+    return correlation.coefficient(max_shift)
 
-    def correlate(one, other):
-        return fft.irfft2(np.conj(one) * other, s=shape)[index]
 
-    sab, sb, sbb = correlate(fa, fb), correlate(fg, fb), correlate(fg, fb2)
-    if known.all():
-        # The image never leaves the template, whose pixels all count.
-        n, sa, saa = np.float64(np.count_nonzero(good)), 0.0, np.vdot(a, a)
-    else:
-        fk = fft.rfft2(known.astype(float), s=shape)
-        n = np.maximum(np.rint(correlate(fg, fk)), 1.0)
-        sa, saa = correlate(fa, fk), correlate(fft.rfft2(a * a, s=shape), fk)
-    n, sa, saa = np.broadcast_arrays(n, sa, saa, sab)[:3]
-    var_a, var_b = saa - sa**2 / n, sbb - sb**2 / n
-    # Where one of them is constant the rounding of the transforms is all that is left.
-    usable = (var_a > 1e-10 * var_a.max()) & (var_b > 1e-10 * var_b.max())
-    usable &= n >= max(_MIN_OVERLAP * n.max(), 9)
-    coefficient = np.full(n.shape, np.nan)
-    covariance = sab - sa * sb / n
-    coefficient[usable] = covariance[usable] / np.sqrt(var_a[usable] * var_b[usable])
-    return coefficient
+class _MaskedCorrelation:
+    """
+    The spectra of an image and a template of which only some pixels are usable.
+
+    Parameters
+    ----------
+    image, good, template, known
+        As for `correlate_masked`.
+    single : bool
+        Whether to work in single precision, in half the time.
+    """
+
+    def __init__(self, image, good, template, known, single):
+        self._size, self._dtype = image.shape, np.dtype(np.float32 if single else float)
+        self._shape = [fft.next_fast_len(n, real=True) for n in template.shape]
+        self._margin = (template.shape[0] - image.shape[0]) // 2
+        # Means are taken out first, which keeps the sums of squares free of cancellation.
+        a = np.where(good, image - image[good].mean(), 0.0)
+        b = np.where(known, template - template[known].mean(), 0.0)
+        self._image, self._good = self._transform(a), self._transform(good)
+        self._template, self._square = self._transform(b), self._transform(b * b)
+        # None where the image never leaves the template, whose pixels all count.
+        self._known = None
+        if known.all():
+            self._n_good, self._sum_square = np.float64(np.count_nonzero(good)), np.vdot(a, a)
+        else:
+            self._known = self._transform(known)
+            self._image_square = self._transform(a * a)
+
+    def _transform(self, image):
+        return fft.rfft2(image.astype(self._dtype, copy=False), s=self._shape)
+
+    def coefficient(self, max_shift, mirrored=(False, False)):
+        """
+        The correlation coefficient for every whole-pixel shift.
+
+        Parameters
+        ----------
+        max_shift : int
+            Largest shift wanted.
+        mirrored : tuple of bool, optional
+            Whether to turn the image round along y and along x before.
+
+        Returns
+        -------
+        coefficient : 2D `~numpy.ndarray`
+            As from `correlate_masked`.
+        """
+        # Movement by +s means that image pixel x meets template pixel x + margin - s. To take
+        # the frequencies of a transform the other way round mirrors its image about pixel zero.
+        wanted = [
+            self._margin - np.arange(-max_shift, max_shift + 1) + (n - 1 if flip else 0)
+            for n, flip in zip(self._size, mirrored)
+        ]
+
+        def correlate(one, other):
+            product = _mirrored(np.conj(one), mirrored) * other
+            return self._inverse(product, wanted).astype(float, copy=False)
+
+        fa, fg = self._image, self._good
+        sab, sb = correlate(fa, self._template), correlate(fg, self._template)
+        sbb = correlate(fg, self._square)
+        if self._known is None:
+            n, sa, saa = self._n_good, 0.0, self._sum_square
+        else:
+            n = np.maximum(np.rint(correlate(fg, self._known)), 1.0)
+            sa, saa = correlate(fa, self._known), correlate(self._image_square, self._known)
+        n, sa, saa = np.broadcast_arrays(n, sa, saa, sab)[:3]
+        var_a, var_b = saa - sa**2 / n, sbb - sb**2 / n
+        # Where one of them is constant the rounding of the transforms is all that is left.
+        least = 100.0 * np.finfo(self._dtype).eps
+        usable = (var_a > least * var_a.max()) & (var_b > least * var_b.max())
+        usable &= n >= max(_MIN_OVERLAP * n.max(), 9)
+        coefficient = np.full(n.shape, np.nan)
+        covariance = sab - sa * sb / n
+        coefficient[usable] = covariance[usable] / np.sqrt(var_a[usable] * var_b[usable])
+        return coefficient
+
+    def _inverse(self, spectrum, wanted):
+        """Return some rows and columns of the image of a spectrum, which is spoilt."""
+        # Axis by axis, so that rows that are not wanted need no second transform.
+        rows, columns = (np.mod(index, n) for index, n in zip(wanted, self._shape))
+        halfway = fft.ifft(spectrum, axis=0, overwrite_x=True)[rows]
+        return fft.irfft(halfway, n=self._shape[1], axis=1)[:, columns]
+
+
+def _mirrored(spectrum, axes):
+    """Return the conjugate transform of an image that is mirrored about pixel zero."""
+    along_y, along_x = axes
+    if along_y != along_x:
+        # Along y all frequencies are there, and change places.
+        spectrum = np.roll(spectrum[::-1], 1, axis=0)
+    # Along x the other half of the plane is the conjugate of this one.
+    return np.conj(spectrum) if along_x else spectrum
 
 
 def guess_offset(image, good, template, known, *, max_shift):
@@ -134,7 +202,8 @@ def guess_offset(image, good, template, known, *, max_shift):
     image, template = _compress(image, good), _compress(template, known)
     # Shifts beyond those wanted tell what chance does.
     reach = min((t - i) // 2 for t, i in zip(template.shape, image.shape))
-    coefficient = correlate_masked(image, good, template, known, reach)
+    correlation = _MaskedCorrelation(image, good, template, known, single=True)
+    coefficient = correlation.coefficient(reach)
     max_shift = min(max_shift, reach)
     wanted = np.full(coefficient.shape, np.nan)
     inner = slice(reach - max_shift, reach + max_shift + 1)
@@ -154,7 +223,7 @@ def guess_offset(image, good, template, known, *, max_shift):
         significance = float((top - np.median(z)) / max(scatter, 1e-12))
         rival = float(others.max())
     if significance < _SURE:
-        rival = np.nanmax([rival, _by_chance(image, good, template, known, reach)])
+        rival = np.nanmax([rival, _by_chance(correlation, reach)])
     exact = [
         float(at + _vertex(np.take(coefficient, peak[1 - axis], axis=1 - axis), at) - reach)
         for axis, at in enumerate(peak)
@@ -232,11 +301,11 @@ def _add_blocks(image, size):
     return sum(rows[:, start::size] for start in range(size))
 
 
-def _by_chance(image, good, template, known, reach):
-    """Return the highest correlation with mirrored templates, which show another sky."""
+def _by_chance(correlation, reach):
+    """Return the highest correlation of mirrored images, which show another sky."""
     mirrored = [
-        correlate_masked(image, good, template[flip], known[flip], reach)
-        for flip in (np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1])
+        correlation.coefficient(reach, flip)
+        for flip in ((True, False), (False, True), (True, True))
     ]
     return float(np.nanmax(mirrored)) if np.any(np.isfinite(mirrored)) else np.nan
 
