@@ -518,7 +518,7 @@ class TestExtraTerms:
             assert score.significance * error == pytest.approx(expected, rel=0.3), score
 
     @pytest.mark.parametrize(
-        "name, wrong", [("dx", 0.08), ("dy", -0.08), ("bg", 0.5), ("scale", -0.2)]
+        ("name", "wrong"), [("dx", 0.08), ("dy", -0.08), ("bg", 0.5), ("scale", -0.2)]
     )
     def test_held_at_a_wrong_value(self, field, name, wrong):
         """The score test says so, and about how far off the value is."""
