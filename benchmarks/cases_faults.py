@@ -211,7 +211,7 @@ def _wrong_pairs(pair, other, folder):
         ("the HST image mirrored", changed(hst, hst.data[:, ::-1].copy()), muse),
         ("the HST image turned by 90 degrees", changed(hst, np.rot90(hst.data).copy()), muse),
         ("the HST image turned by 180 degrees", changed(hst, hst.data[::-1, ::-1].copy()), muse),
-        ("the HST image moved by 40 arcsec", _moved(hst, 40.0), muse),
+        ("the HST image moved by 28 arcsec", _moved(hst, 28.0), muse),
         ("an empty HST image", changed(hst, np.zeros(hst.shape)), muse),
         ("a constant MUSE image", hst, changed(muse, np.full(muse.shape, 3.0))),
         ("a MUSE image of NaN", hst, changed(muse, np.full(muse.shape, np.nan))),

@@ -54,8 +54,8 @@ def fit_image_photometry(
     display=False, nowait=False, hardcopy=None, title=None, star=None, save=False, fig=None,
     taper=None, apply=False, resample=False, extramask=None, init_dx=None, init_dy=None,
     *,
-    hst_psf=None, hst_unit=None, max_offset=12.0, correct_template_noise=True, free=(),
-    reject=True, bootstrap=0, name=None, overwrite=False,
+    hst_psf=None, hst_unit=None, hst_weight=None, max_offset=12.0, correct_template_noise=True,
+    free=(), reject=True, bootstrap=0, name=None, overwrite=False,
 ):  # fmt: skip
     """
     Fit the PSF, the flux calibration and the pointing of a MUSE image, with HST as template.
@@ -126,6 +126,10 @@ def fit_image_photometry(
         If a template is given as ``hst``, an `ImagePSF` is taken to be in the axes of MUSE.
     hst_unit : str or `~astropy.units.Unit`, optional
         Unit of the HST image, where its header does not say it or is wrong.
+    hst_weight : path-like or dict, optional
+        FITS file of the weights of the HST image, on the same pixels, if they are not an extension
+        ``WHT`` of its own file; or a dict from HST filters to such files. They tell how its noise
+        varies.
     max_offset : float, optional
         Largest pointing error to search for (arcsec).
     correct_template_noise : bool, optional
@@ -162,7 +166,8 @@ def fit_image_photometry(
     >>> print(result.fwhm, result.dx, result.dy)  # doctest: +SKIP
     """
     psfs = hst_psf.values() if isinstance(hst_psf, Mapping) else [hst_psf]
-    inputs = [hst, muse, regions, extramask, *psfs]
+    weights = hst_weight.values() if isinstance(hst_weight, Mapping) else [hst_weight]
+    inputs = [hst, muse, regions, extramask, *psfs, *weights]
     name = name or source_name(muse)
     products = planned_products(
         muse, name, hardcopy=hardcopy, save=save, apply=apply, resample=resample, title=title,
@@ -182,7 +187,7 @@ def fit_image_photometry(
         bootstrap=bootstrap,
     )
     source = template_source(
-        hst, muse, hst_unit=hst_unit, max_offset=_reach(options),
+        hst, muse, hst_unit=hst_unit, hst_weight=hst_weight, max_offset=_reach(options),
         measure_noise=correct_template_noise, hst_psf=hst_psf, hst_fwhm=hst_fwhm,
         hst_beta=hst_beta,
     )  # fmt: skip

@@ -242,9 +242,14 @@ def require_matplotlib():
     ------
     MissingDependencyError
         If it is not installed.
+    UserError
+        If the environment variable MPLBACKEND names no backend of it.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingDependencyError("matplotlib", "Figures", "plot")
+    from .plots.style import style
+
+    style()
 
 
 def check_folders(paths):
@@ -263,11 +268,15 @@ def check_folders(paths):
     OutputError
         If a folder does not accept them.
     """
-    for folder in dict.fromkeys(Path(path).parent for path in paths):
+    firsts = {}
+    for path in map(Path, paths):
+        firsts.setdefault(path.parent, path.name)
+    for folder, name in firsts.items():
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(
-                f"{folder}: this folder is not writable, and files are to be written beside the "
-                "MUSE image; link or copy it to a folder of your own"
+                f"{folder}: this folder is not writable, and {name} is to be written there; name "
+                "another folder, or where files are put beside the MUSE image, link or copy that "
+                "to a folder of your own"
             )
 
 
@@ -310,15 +319,23 @@ def _window():
     """Return the figure of a window, or None where there is no display."""
     import matplotlib
 
-    if matplotlib.get_backend().lower() in _BLIND:
-        log.warning(
-            "display: there is no display, and no figure is shown; hardcopy (--hardcopy) writes "
-            "it to a file"
-        )
-        return None
-    from matplotlib import pyplot
+    found, fig = "there is no display", None
+    if matplotlib.get_backend().lower() not in _BLIND:
+        try:
+            from matplotlib import pyplot
 
-    return pyplot.figure(_WINDOW, figsize=_WINDOW_SIZE)
+            # Only now has the backend been tried: without a display, it is one that shows nothing.
+            if matplotlib.get_backend().lower() not in _BLIND:
+                fig = pyplot.figure(_WINDOW, figsize=_WINDOW_SIZE)
+        # It lacks its libraries, is not installed, or its display does not answer.
+        except Exception as exc:
+            found = f"a window cannot be opened ({' '.join(str(exc).split())})"
+            log.debug("display", exc_info=exc)
+    if fig is None:
+        log.warning(
+            "display: %s, and no figure is shown; hardcopy (--hardcopy) writes it to a file", found
+        )
+    return fig
 
 
 def _show(fig, nowait):

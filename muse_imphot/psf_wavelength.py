@@ -24,6 +24,8 @@ __all__ = ["PsfWavelength", "fit_psf_wavelength", "psf_table", "read_psf", "writ
 log = logging.getLogger(__name__)
 
 _QUANTITIES = ("fwhm", "beta")
+# Columns without which a table is not one of PSF coefficients.
+_NEEDED = ("lb1", "lb2", "fwhm_c0", "beta_c0", "covariance")
 # chi-square this much above its expectation, in its standard deviations, earns a warning.
 _POOR_FIT_SIGMA = 4.0
 
@@ -312,6 +314,14 @@ def read_psf(path):
         If the file cannot be read, or is another table.
     """
     table = read_table(path)
+    missing = [name for name in _NEEDED if name not in table.colnames]
+    # A table of no exposure has no covariance.
+    if missing and (len(table) or missing != ["covariance"]):
+        raise InputFileError(
+            path,
+            f"is not a table of PSF coefficients: it lacks the column(s) {', '.join(missing)}; "
+            "such a table is the psf.ecsv of a run",
+        )
     try:
         labels = list(table.meta["covariance"])
         return [_from_row(row, labels) for row in table]

@@ -60,7 +60,7 @@ def measure_noise_factor(image):
         raise InputFileError(
             name,
             f"its noise cannot be measured: {np.count_nonzero(empty)} pixels of empty sky, "
-            f"{_MIN_PIXELS} are needed; give noise_factor as a number",
+            f"{_MIN_PIXELS} are needed; give noise_factor (--noise-factor) as a number",
         )
     factor = _scatter(residual[empty])
     log.info("%s: the noise in empty sky is %.3f times that of STAT", name, factor)

@@ -37,7 +37,7 @@ from .template import (
 )
 from .template.geometry import grid_wcs
 
-__all__ = ["TemplateSource", "load_template", "refuse_both", "template_source"]
+__all__ = ["TemplateSource", "load_template", "refuse_both", "template_source", "weight_of"]
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +115,9 @@ class TemplateSource:
         The MUSE image.
     hst_unit : str or `~astropy.units.Unit`, optional
         Unit of the HST image, where its header does not say it or is wrong.
-    hst_weight : path-like, optional
-        File of the weights of the HST image, if they are not in its own.
+    hst_weight : path-like or dict, optional
+        File of the weights of the HST image, if they are not in its own; or a dict from HST filters
+        to such files.
     max_offset : float, optional
         Largest pointing error to allow for (arcsec).
     filter_info : `~muse_imphot.HstFilterInfo`, optional
@@ -156,9 +157,9 @@ class TemplateSource:
             read_number("hst_beta", hst_beta, above=1.0),
         )
         refuse_both(hst_psf, *moffat)
+        self._weight = hst_weight = weight_of(hst_weight, hst, filter_info)
         self._muse = muse
         self._image = self._made = None
-        self._weight = hst_weight
         self._options = {
             "filter_info": filter_info,
             "max_offset": max_offset,
@@ -333,6 +334,31 @@ def refuse_both(psf, fwhm, beta):
         raise UserError(
             "hst_psf is given together with hst_fwhm or hst_beta; give either the one or the others"
         )
+
+
+def weight_of(weights, hst, filter_info=None):
+    """
+    Return the file of the weights of an HST image.
+
+    Parameters
+    ----------
+    weights : path-like, dict or None
+        The file, or a dict from HST filters to files.
+    hst : path-like or `~astropy.nddata.CCDData`
+        The HST image, whose filter is looked up if it matters.
+    filter_info : `~muse_imphot.HstFilterInfo`, optional
+        Its filter, if that is known.
+
+    Returns
+    -------
+    path-like or None
+        None if there is no file for this filter.
+    """
+    if not isinstance(weights, Mapping):
+        return weights
+    name = (filter_info or HstFilterInfo(hst)).filter_name
+    by_name = {str(key).strip().upper(): value for key, value in weights.items()}
+    return by_name.get(name.upper())
 
 
 def _of_filter(sources, name):

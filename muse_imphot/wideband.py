@@ -240,10 +240,16 @@ def _band_of(name, curve, cube, photon_weighted, min_coverage):
     weights, coverage = channel_weights(curve, edges, photon_weighted=photon_weighted)
     low, high = float(np.min(edges)), float(np.max(edges))
     covered = f"the cube ({low:.0f} - {high:.0f} A) covers {100 * coverage:.1f} %"
-    if not coverage > 0 or coverage < min_coverage:
+    if not coverage > 0:
+        raise BandpassError(
+            f"{cube.path}: the cube ({low:.0f} - {high:.0f} A) covers nothing of the filter "
+            f"{name}; use another filter"
+        )
+    if coverage < min_coverage:
         raise BandpassError(
             f"{cube.path}: {covered} of the filter {name}, less than the "
-            f"{100 * min_coverage:.1f} % needed; use another filter or lower min_coverage"
+            f"{100 * min_coverage:.1f} % needed; use another filter, or lower min_coverage "
+            "(--min-coverage)"
         )
     level = logging.WARNING if coverage < _FULL else logging.INFO
     log.log(level, "%s: %s of the filter %s", cube.path, covered, name)

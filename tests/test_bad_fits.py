@@ -109,6 +109,15 @@ class TestNoAnswer:
         with pytest.raises(FitError, match="shows nothing of the HST image|not significant"):
             fit_image_photometry(pair.hst, muse, max_offset=2.0)
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_hst_image_of_noise(self, seed):
+        """Nothing is left of it once its noise is taken out; trials must not run away."""
+        pair = small_pair(2, noise=0.2)
+        hst = pair.hst.copy()
+        hst.data = np.random.default_rng(seed).normal(0.0, np.std(hst.data), hst.shape)
+        with pytest.raises(FitError, match="shows nothing of the HST image|same sky"):
+            fit_image_photometry(hst, pair.muse, max_offset=2.0)
+
     def test_lattice(self):
         """All offsets by a period fit equally well: that is said, whichever is chosen."""
         steps = np.arange(-12, 12.1, 2.0)

@@ -7,6 +7,7 @@ odd gives the result of the clean file, or one with flags.
 """
 
 import json
+import os
 import re
 from functools import partial
 
@@ -198,6 +199,17 @@ def odd_cards(hdus, name):
     hdus[name].header["HIERARCH ESO DRS MUSE X"] = 3.0
 
 
+def without_variance(hdus, name):
+    del hdus["STAT"]
+
+
+def photflam_elsewhere(hdus, name):
+    """Put the image into an extension, and leave the zero point where it was."""
+    hdus = wrapped(["WHT"], hdus, name)
+    hdus[0].header["PHOTFLAM"] = hdus["SCI"].header.pop("PHOTFLAM")
+    return hdus
+
+
 NO_CD = dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"))
 NO_WCS = r"no celestial WCS .*; the image needs RA and DEC axes"
 FAR = r"the HST image does not cover the MUSE field: its centre is .*, that of .* away; give an HST"
@@ -215,6 +227,7 @@ REFUSED = {
     "22 header": ("muse", lambda hdus, name: fits.HDUList([hdus[0]]), "only a header, no image"),
     "24 no pixel": ("muse", partial(every, lambda d: d[:0]), "has no pixel"),
     "25 spectrum": ("muse", partial(every, lambda d: d[0]), "has 1 axes, .* an image of 2"),
+    "25 hst spectrum": ("hst", partial(values, lambda d: d[0]), "an HST image of 2 axes is"),
     "25 stack": ("hst", partial(values, lambda d: np.stack([d, d])), "an HST image of 2 axes is"),
     "26 image": ("cube", partial(every, lambda d: d[0]), "is an image .*, where a cube is needed"),
     "26 one channel": ("cube", partial(every, lambda d: d[:1]), "where a cube is needed"),
@@ -274,14 +287,20 @@ HARMLESS = {
     "20 twice": ("muse", lambda hdus, name: fits.HDUList([*hdus, hdus[1].copy()])),
     "21 extension": ("hst", partial(wrapped, ["WHT"])),
     "25 lengths of 1": ("hst", partial(values, lambda d: d[None, None])),
-    "29": ("muse", partial(values, partial(put, np.s_[3:5, 40], np.inf))),
+    "29 muse": ("muse", partial(values, partial(put, np.s_[3:5, 40], np.inf))),
+    "29 hst": ("hst", partial(values, partial(put, np.s_[20:22, 20], -np.inf))),
     "30 muse": ("muse", partial(values, partial(put, np.s_[40, 3], 3.4e38))),
     "30 hst": ("hst", partial(values, partial(put, np.s_[20, 20], 1.6e38))),
     "31 muse": ("muse", integers),
     "31 hst": ("hst", integers),
+    "40": ("muse", partial(values, partial(put, np.s_[3:5, 40], -1.0), hdu="STAT")),
     "41": ("muse", partial(values, partial(put, np.s_[3:5, 40], 0.0), hdu="STAT")),
+    "42": ("muse", partial(values, partial(put, np.s_[3:5, 40], np.nan), hdu="STAT")),
+    "43": ("muse", partial(values, partial(put, np.s_[3:5, 40], np.inf), hdu="STAT")),
+    "44": ("muse", without_variance),
     "46": ("muse", partial(values, partial(put, np.s_[3:5, 40], 64), hdu="DQ")),
     "50": ("hst", partial(cards, {"BUNIT": "COUNTS/S"})),
+    "53": ("hst", photflam_elsewhere),
     "56": ("muse", partial(cards, {"EXPTIME": "long", "MJD-OBS": True})),
     "58 muse": ("muse", odd_cards),
     "58 hst": ("hst", odd_cards),
@@ -342,6 +361,47 @@ class TestUnstated:
         output = capsys.readouterr()
         assert re.search(rf"warning: .*bad.*{message}", output.err)
         assert abs(json.loads(output.out)[0]["dx"] - 0.12) < 0.01
+
+
+@pytest.mark.parametrize("side", ["muse", "hst", "cube", "curve"])
+def test_pipe(side, capsys, field, tmp_path):
+    """A pipe (18) is refused, not waited for."""
+    path = tmp_path / "bad.fits"
+    os.mkfifo(path)
+    refused(capsys, field, tmp_path, side, path, "bad.fits: (is a pipe|not a regular file).*; ")
+
+
+def test_errors_in_place_of_variances(field, clean, tmp_path):
+    """A STAT that holds sigma (45) is recognised by the residual, and said."""
+    path = damaged(field, tmp_path, "muse", partial(values, lambda d: 30 * np.sqrt(d), hdu="STAT"))
+    result = fitted(field, "muse", path)
+    assert result.flags & FitFlags.VARIANCE_RESCALED
+    for name in ("dx", "dy", "fwhm", "scale"):
+        one, other = (getattr(r, name) for r in (result, clean))
+        assert abs(one.value - other.value) < 0.5 * other.stdev, name
+        assert one.stdev == pytest.approx(other.stdev, rel=0.1), name
+
+
+class TestCoverage:
+    """Filters outside the cube, or partly (55)."""
+
+    def test_outside(self, capsys, field, tmp_path):
+        cube = field / FILES["cube"]
+        assert run_main(main, "extract", cube, "--filter", "F435W", "-o", tmp_path) == 2
+        message = r"muse_cube.fits: the cube \(.* A\) covers nothing of the filter F435W; use anot"
+        assert re.search(message, capsys.readouterr().err)
+
+    def test_partly(self, capsys, field, tmp_path):
+        argv = ["extract", field / FILES["cube"], "--filter", "F606W", "-o", tmp_path]
+        assert run_main(main, *argv) == 2
+        message = r"covers (\S+) % of the filter F606W, .*\(--min-coverage\)"
+        found = re.search(message, capsys.readouterr().err)
+        assert 5 < float(found[1]) < 30
+        assert not list(tmp_path.iterdir())
+        assert run_main(main, *argv, "--min-coverage", "0.05") == 0
+        assert f"warning: {field / FILES['cube']}: the cube" in capsys.readouterr().err
+        header = fits.getheader(tmp_path / "muse_cube_F606W.fits")
+        assert header["IMPCOV"] == pytest.approx(float(found[1]) / 100, abs=6e-4)
 
 
 class TestEmptySky:
@@ -410,6 +470,16 @@ class TestSources:
 
 
 class TestPairs:
+    @pytest.mark.parametrize("side", ["muse", "hst"])
+    def test_one_pixel(self, side, field, tmp_path, capsys):
+        """An image of one pixel (24) is not enough for a fit."""
+        change = partial(every, lambda d: d[20:21, 20:21])
+        paths = {name: field / file for name, file in FILES.items()}
+        paths[side] = damaged(field, tmp_path, side, change)
+        assert run_main(main, "fit", paths["hst"], paths["muse"]) == 2
+        message = {"muse": "too few pixels to compare the images: 1 good", "hst": "do not overlap"}
+        assert message[side] in capsys.readouterr().err
+
     @pytest.mark.parametrize("rows", [1, 4, 12])
     def test_few_rows(self, rows, field, tmp_path, capsys):
         """An HST image of a few rows (77) is too little."""

@@ -602,6 +602,40 @@ def test_hst_psf_errors(mocked, here, capsys, argv, problem):
     assert problem in line
 
 
+@pytest.mark.parametrize(
+    ("given", "weight"),
+    [
+        ([], None),
+        (["w.fits"], "w.fits"),
+        (["f606w=a b.fits", "F775W=b=c.fits"], {"F606W": "a b.fits", "F775W": "b=c.fits"}),
+    ],
+)
+def test_hst_weight(monkeypatch, here, given, weight):
+    seen = []
+    monkeypatch.setattr(cli_fits, "fit_one", lambda task: seen.append(task) or [good(task.name)])
+    for command, option, *words in (
+        (main, "--hst-weight", "fit"),
+        (imphot.fit_photometry_main, "--hst_weight"),
+    ):
+        options = [part for item in given for part in (option, item)]
+        assert run_main(command, *words, "h.fits", "m.fits", *options) == 0
+    assert [task.options.get("hst_weight") for task in seen] == [weight, weight]
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["--hst-weight", "a.fits", "--hst-weight", "b.fits"], "given several times; say which"),
+        (["--hst-weight", "F606W="], "argument --hst-weight: found 'F606W='; a FITS file"),
+        (["--hst-weight", "m.fits", "--ecsv", "m.fits"], "m.fits: is an input as well"),
+    ],
+)
+def test_hst_weight_errors(mocked, here, capsys, argv, problem):
+    (here / "m.fits").write_text("mine")
+    assert run_main(main, "fit", "h.fits", "m.fits", *argv) == 2
+    assert problem in capsys.readouterr().err
+
+
 def test_hst_psf_reaches_the_fit(field, image, here, capsys):
     y, x = np.mgrid[:61, :61] - 30.0
     fits.writeto("psf.fits", (1 + (x**2 + y**2) / 4.0) ** -3.0)
@@ -629,6 +663,7 @@ def test_options_are_those_of_the_fit():
     options = build_parser().parse_args(
         ["fit", "h", "m", "--regions", "notstar", "--star", "1", "2", "3", "--keep-outliers"]
         + ["--keep-noise-bias", "--free", "e1", "--hst-unit", "count/s", "--extramask", "f"]
+        + ["--hst-weight", "w.fits"]
         + ["--hst-fwhm", "0.1", "--hst-beta", "1.5", "--fix-bg", "0"]
     )
     assert set(arguments.fit_options(options)) <= set(

@@ -137,6 +137,14 @@ class TestReadFile:
         assert image.mask[0, 0]
         assert_allclose(image.data[1, 1], 1e29, rtol=1e-6)
 
+    @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "f8"])
+    def test_types_in_files(self, path, dtype):
+        """Unsigned integers are signed ones with BZERO."""
+        data = np.arange(120).reshape(12, 10).astype(dtype)
+        image = read_muse_image(write(muse_hdus(data, stat=None), path))
+        assert image.data.dtype == np.dtype("=f8")
+        assert_array_equal(image.data, np.arange(120).reshape(12, 10))
+
     def test_integers_with_blank(self, path):
         data = np.arange(120, dtype=np.int16).reshape(12, 10)
         hdus = muse_hdus(data, stat=None)

@@ -267,6 +267,16 @@ class TestNonLinearProblem:
         assert fitter.fit_info.nfev == 2
         assert fitter.fit_info.param_cov.shape == (4, 4)
 
+    def test_beyond_the_numbers(self):
+        """Derivatives that are infinite end the fit, without warnings."""
+        z, weights = self.data()
+        fitter = NormalEquationsFitter()
+        with np.errstate(over="ignore"):
+            fitter(Gauss(1e200, 1, 1, 1), X, Y, z, weights=weights)
+        assert not fitter.fit_info.success
+        assert fitter.fit_info.message == "the model is not finite at the start"
+        assert fitter.fit_info.param_cov is None
+
     def test_never_worse_than_the_start(self):
         z, weights = self.data()
         start = Gauss(20, 3, 5, -5)

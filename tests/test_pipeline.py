@@ -87,6 +87,43 @@ def test_hst_psf(exposure, finished, tmp_path):
     assert (header["IMPFWHM"], header["IMPBETA"]) == (0.2, 3.0)
 
 
+def test_hst_weights(exposure, finished, tmp_path):
+    """They reach the HST image of their filter."""
+    _, cube, hst = exposure
+    with fits.open(next(iter(hst.values()))) as hdul:
+        shape = next(hdu.data.shape for hdu in hdul if hdu.data is not None)
+    weight = np.ones(shape, dtype=np.float32)
+    weight[: shape[0] // 2] = 0.0
+    fits.PrimaryHDU(weight).writeto(tmp_path / "weight.fits")
+    weights = {next(iter(hst)).lower(): tmp_path / "weight.fits"}
+    summary = run(
+        [cube], hst.values(), tmp_path / "out", fix_beta=2.5, hst_weight=weights, figures=False
+    )
+    overlaps = [result.meta["hst_overlap"] for result in summary.results]
+    usual = [result.meta["hst_overlap"] for result in finished[0].results]
+    assert overlaps[0] < 0.8 * usual[0]
+    assert overlaps[1:] == usual[1:]
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ("w.fits", "one file is given for HST images in F606W, F814W; say which filter"),
+        ({"F775W": "w.fits"}, "given for F775W, but the HST images are in F606W, F814W"),
+        ({"F606W": "gone.fits"}, r"gone\.fits: no such file; it is given as hst_weight"),
+    ],
+)
+def test_hst_weights_that_do_not_fit(tmp_path, monkeypatch, weights, problem):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.fits").write_text("")
+    images = [
+        _hst(tmp_path / "one.fits", filter="F606W"), _hst(tmp_path / "two.fits", filter="F814W")
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=problem):
+        run(_muse(tmp_path, "m.fits"), images, tmp_path / "out", hst_weight=weights)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def mocked(monkeypatch):
     """Replace the steps that take time; the fit of a filter returns its name."""

@@ -182,7 +182,7 @@ class TestCheck:
         (here / "archive").mkdir()
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "archive")
         planned = planned_products("archive/m.fits", "m", apply=True)
-        match = "archive: this folder is not writable, and m_aligned.fits is to .*link or copy that to"
+        match = "archive: this folder is not writable, and m_aligned.fits is to .*link or copy that"
         with pytest.raises(OutputError, match=match):
             planned.check()
         check_folders(["m.fits", "absent/m.fits"])

@@ -284,6 +284,9 @@ class TestReport:
         lines = make_result(meta={"hst_psf": "Moffat, default"}).fit_report.splitlines()
         assert lines[0] == "[[Model]]"
         assert lines[2] == "    PSF of HST: Moffat, default"
+        meta = {"hst_psf": "Moffat, default", "hst_fwhm": 0.085, "hst_beta": 1.6}
+        report = make_result(meta=meta).fit_report
+        assert "PSF of HST: Moffat, default (FWHM 0.085 arcsec, beta 1.6)\n" in report
         assert "PSF of HST" not in make_result().fit_report
 
     def test_correlations_sorted_and_cut(self):

@@ -373,6 +373,39 @@ class TestFiles:
         margin = template.margin
         assert not template.known[45 + margin, 60 + margin]
         assert load_template(path, pair.muse, max_offset=2.0).known[45 + margin, 60 + margin]
+        # Files by filter: that of the image counts, whose filter its header tells.
+        for name, known in (("f606w", False), ("F814W", True)):
+            weights = {name: tmp_path / "wht.fits"}
+            template = load_template(path, pair.muse, max_offset=2.0, hst_weight=weights)
+            assert template.known[45 + margin, 60 + margin] == known
+
+    def test_weights_around_the_field(self, pair, path, tmp_path, monkeypatch):
+        """Where stars are looked for around the field, the weights belong to the pixels there."""
+        header = fits.getheader(path)
+        header["CRPIX1"] += 200
+        header["CRPIX2"] += 200
+        data = np.pad(pair.hst.data.astype(np.float32), 200, mode="reflect")
+        weight = np.arange(1.0, data.size + 1, dtype=np.float32).reshape(data.shape)
+        path = tmp_path / "hst.fits"
+        fits.PrimaryHDU(data, header).writeto(path)
+        fits.PrimaryHDU(weight).writeto(tmp_path / "wht.fits")
+        seen = []
+
+        def measured(image):
+            seen.append(image)
+            if len(seen) == 1:
+                raise UserError("no star")
+            return HstPSF(0.1, 2.0)
+
+        monkeypatch.setattr(template_source, "measure_hst_psf", measured)
+        source = TemplateSource(
+            path, pair.muse, max_offset=0.1, hst_psf="stars", hst_weight=tmp_path / "wht.fits"
+        )
+        assert "stars" in source.psf_words
+        field, around = seen
+        assert field.data.size < around.data.size
+        expected = weight[tuple(slice(n) for n in around.shape)]
+        assert_allclose(around.uncertainty.array * expected, 1, rtol=1e-5)
 
     def test_weights_of_a_template(self, pair, template):
         with pytest.raises(UserError, match="hst_weight: weights belong to an HST image, but a"):

@@ -7,8 +7,8 @@ Only `argparse` is needed here: values are checked as far as that goes without r
 
 from .. import __version__
 from .config import add_config
+from .hst_options import add_hst_options, hst_options
 from .parser import Parser
-from .psf_option import add_hst_psf, hst_psf_options
 from .values import TERMS, above, file_name, fraction, number, or_none, positive, terms, whole
 
 __all__ = [
@@ -223,7 +223,7 @@ def add_fit(parser, *, spelling="-", fix_beta=None, regions=None):
         metavar="BETA",
         help="its Moffat exponent (default: 1.6)",
     )
-    add_hst_psf(model, spelling=spelling)
+    add_hst_options(model, spelling=spelling)
     model.add_argument(
         f"--hst{spelling}unit",
         metavar="UNIT",
@@ -299,7 +299,7 @@ def fit_options(options):
 
     values = {f"fix_{name}": getattr(options, f"fix_{name}") for name in _FIXED}
     values.update({name: getattr(options, name) for name in ("hst_fwhm", "hst_beta", "hst_unit")})
-    values.update(hst_psf_options(options))
+    values.update(hst_options(options))
     values["free"] = options.free
     values["reject"] = False if options.keep_outliers else None
     values["correct_template_noise"] = False if options.keep_noise_bias else None

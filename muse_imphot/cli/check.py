@@ -290,10 +290,14 @@ def _check_cube(found, cube, curves, min_coverage):
 def _check_overlap(found, hst, info, wcs, shape, values):
     """Print how much of a field an HST image covers; return the memory of the fit."""
     from ..io import pixel_scale, read_hst_image
+    from ..template_source import weight_of
 
     reach = max(_OFFSET, values.get("max_offset", 0.0)) + _AROUND
     around = (wcs, shape, reach)
-    image = found.attempt(read_hst_image, hst, around=around, unit=values.get("hst_unit"))
+    weight = weight_of(values.get("hst_weight"), hst, info)
+    image = found.attempt(
+        read_hst_image, hst, around=around, unit=values.get("hst_unit"), weight=weight
+    )
     if image is None:
         return 0
     covered = _covered(image, wcs, shape)

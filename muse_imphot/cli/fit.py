@@ -14,7 +14,7 @@ from .arguments import (
     fit_options,
     star_options,
 )
-from .psf_option import psf_files
+from .hst_options import hst_files
 from .values import file_name
 
 __all__ = ["configure", "execute"]
@@ -70,7 +70,7 @@ def execute(options):
     ]  # fmt: skip
     paths = [path for task in tasks for path in task.paths()]
     masks = [values.get("regions"), values.get("extramask"), stars.get("stars"), stars.get("gaia")]
-    inputs = [options.hst, *files, *psf_files(values), *masks]
+    inputs = [options.hst, *files, *hst_files(values), *masks]
     table = [options.ecsv] if options.ecsv else []
     outputs = paths + table
     if options.check:

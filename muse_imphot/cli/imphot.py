@@ -22,9 +22,9 @@ from .arguments import (
     fit_options,
 )
 from .config import add_config, config_text, parse
+from .hst_options import hst_files
 from .imphot_options import add_imphot_masks, add_imphot_output
 from .messages import guarded, outermost
-from .psf_option import psf_files
 from .values import file_name, whole
 
 __all__ = ["fit_photometry_main", "make_wideband_image_main", "regrid_hst_to_muse_main"]
@@ -117,7 +117,7 @@ def _fit_photometry(options):
     masks = [values.get("regions"), values.get("extramask")]
     check_outputs(
         paths + ([options.ecsv] if options.ecsv else []),
-        inputs=[options.hst_image, *files, *psf_files(values), *masks],
+        inputs=[options.hst_image, *files, *hst_files(values), *masks],
         overwrite=options.overwrite,
     )
     check_folders(paths)

@@ -7,7 +7,7 @@ the parsed options a function takes.
 from types import SimpleNamespace
 
 from .arguments import Parser, add_fit
-from .psf_option import hst_psf_options
+from .hst_options import hst_options
 from .values import number
 
 __all__ = ["FIT_BOTH", "FIT_IMAGE", "FIT_STAR", "ImphotArgumentParser", "extract_function_args"]
@@ -130,8 +130,9 @@ def extract_function_args(options, function):
     values = dict(options if isinstance(options, dict) else vars(options))
     if values.get("star") is None and values.get("regions") in ("star", "notstar"):
         values["regions"] = None  # without a star, all pixels
-    if isinstance(values.get("hst_psf"), list):
-        values.update(hst_psf_options(SimpleNamespace(**values)))
+    if "hst_psf" in values and "hst_weight" in values:
+        given = hst_options(SimpleNamespace(**values))
+        values |= {name: given.get(name) for name in ("hst_psf", "hst_weight")}
     switches = {"keep_outliers": "reject", "keep_noise_bias": "correct_template_noise"}
     for option, name in switches.items():
         if option in values:

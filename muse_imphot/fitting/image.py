@@ -492,7 +492,8 @@ def _check_scale(scale, free, covariance):
     error = np.sqrt(covariance[row, row])
     # At a scale of zero nothing else matters, and nothing has an error.
     if scale <= 0 or (np.isfinite(error) and scale < 3.0 * error):
+        found = f"{scale:.3g} +- {error:.2g}" if np.isfinite(error) else f"{scale:.3g}"
         raise FitError(
-            f"the MUSE image shows nothing of the HST image: scale {scale:.3g} +- {error:.2g}; "
-            "check that both show the same sky, and the masks"
+            f"the MUSE image shows nothing of the HST image: scale {found}; check that both show "
+            "the same sky, and the masks"
         )

@@ -187,6 +187,9 @@ class NormalEquationsFitter:
         point = problem.linearise(problem.start, **({"rough": True} if rough else {}))
         info = FitInfo(nfev=1, n_data=problem.n_data, free=problem.names)
         damping = 1e-3
+        if not np.all(np.isfinite(point.normal)):
+            info.message = "the model is not finite at the start"
+            return problem.finish(point, info)
         while True:
             step = bounded_step(point, problem.bounds, 0.0)
             if not point.rough and self._is_small(step, point, problem):
@@ -200,7 +203,8 @@ class NormalEquationsFitter:
             step = bounded_step(point, problem.bounds, damping)
             trial = problem.linearise(problem.clip(point.values + step))
             info.nfev += 1
-            if trial.objective <= point.objective:
+            # Where there is no objective, chi-square leads to where there is one.
+            if (trial.objective, trial.chi2) <= (point.objective, point.chi2):
                 point, damping = trial, max(damping * 0.1, 1e-9)
             elif point.rough and damping > _PATIENCE:
                 # Perhaps it only seems to be worse.
@@ -349,7 +353,8 @@ class _Problem:
             residual=residual,
             rough=rough,
         )
-        point.objective = point.chi2
+        # Trials far out may be beyond single precision; steps keep out of there, too.
+        point.objective = point.chi2 if np.all(np.isfinite(normal)) else np.inf
         if self.correction is not None:
             self.set(values)
             self._correct(point)

@@ -74,7 +74,9 @@ def normal_equations(derivatives, root, residual):
         weighted = block[:, : part.stop - part.start]
         np.multiply(derivatives[:, part], root[part], out=weighted[:n])
         weighted[n] = residual[part]
-        products += weighted[:n] @ weighted.T
+        # What is beyond single precision is infinite, and the caller will see that.
+        with np.errstate(over="ignore", invalid="ignore"):
+            products += weighted[:n] @ weighted.T
     normal = products[:, :n]
     return 0.5 * (normal + normal.T), products[:, n], chi2
 

@@ -113,7 +113,7 @@ def open_fits(path):
         file.seek(0)
         hdul = _read_headers(file, path)
         try:
-            _check_complete(hdul, path, size)
+            _check_complete(hdul, path, file, size)
             yield hdul
         finally:
             hdul.close()
@@ -205,7 +205,7 @@ def _check_magic(start, path):
     text = start.lstrip(b"\xef\xbb\xbf \r\n\t")
     kind = next((k for magic, k in _FOREIGN.items() if text.startswith(magic)), None)
     found = f"it is {kind}" if kind else f"it starts with {start[:12]!r}"
-    raise InputFileError(path, f"is not a FITS file: {found}")
+    raise InputFileError(path, f"is not a FITS file: {found}; a FITS file is needed")
 
 
 def _unpack(unpacker, file, target, path):
@@ -259,8 +259,9 @@ def _touch(hdu):
         raise ValueError(f"NAXISn of extension {hdu.name} are not all numbers")
 
 
-def _check_complete(hdul, path, size):
-    """Raise InputFileError if the file ends before the data of its last HDU do."""
+def _check_complete(hdul, path, file, size):
+    """Raise InputFileError if the file ends within its last HDU, header or data."""
+    end = 0
     for hdu in hdul:
         where = hdu.fileinfo()
         if where is None:
@@ -272,12 +273,19 @@ def _check_complete(hdul, path, size):
         plain &= not isinstance(hdu, fits.CompImageHDU)
         length = hdu.size if plain else where["datSpan"] - _BLOCK + 1
         missing = where["datLoc"] + length - size
+        end = max(end, where["datLoc"] + where["datSpan"])
         if missing > 0:
             raise InputFileError(
                 path,
                 f"is truncated: {missing} bytes of extension {hdu.name or 'PRIMARY'} are "
                 "missing; fetch the file again",
             )
+    # A last header without its end is passed over by astropy.
+    file.seek(end)
+    if file.read(8) == b"XTENSION":
+        raise InputFileError(
+            path, f"is truncated in the header of extension {len(hdul)}; fetch the file again"
+        )
 
 
 def _is_image(hdu):

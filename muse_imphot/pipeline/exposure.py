@@ -189,7 +189,8 @@ def _source(task, hst, image):
     fit = task.fit
     offsets = (fit.get(key) for key in ("init_dx", "init_dy", "fix_dx", "fix_dy"))
     largest = max([fit.get("max_offset", 12.0), *(abs(_arcsec(v)) for v in offsets if v)])
-    given = {key: fit.get(key) for key in ("hst_unit", "hst_psf", "hst_fwhm", "hst_beta")}
+    names = ("hst_unit", "hst_weight", "hst_psf", "hst_fwhm", "hst_beta")
+    given = {key: fit.get(key) for key in names}
     if hst.psf is not None:
         given["hst_psf"] = hst.psf
     return TemplateSource(

@@ -92,12 +92,13 @@ def plan_run(
     cubes = _as_list(cubes)
     exposures = _name_exposures(cubes)
     hst = _with_curves(identify_filters(_as_list(hst)), curves)
+    _check_weights(fit_options.get("hst_weight"), hst)
     figures = figures and can_draw()
     paths = OutputPaths(Path(output))
     names, filters = [name for _, name in exposures], [image.filter for image in hst]
     inputs = [*cubes, *(image.source for image in hst), stars, gaia]
     inputs += [fit_options.get(key) for key in ("regions", "extramask")]
-    inputs += _psf_files(fit_options.get("hst_psf"))
+    inputs += _files(fit_options.get("hst_psf")) + _files(fit_options.get("hst_weight"))
     check_noise_factor(noise_factor)
     wideband = {
         "min_coverage": min_coverage,
@@ -180,8 +181,27 @@ def _check_fit_options(*, regions=None, extramask=None, **others):
         Ds9Regions(regions)
     _check_files({"extramask": extramask}, but=("", "none"))
     refuse_both(*(others.get(name) for name in ("hst_psf", "hst_fwhm", "hst_beta")))
-    for file in _psf_files(others.get("hst_psf")):
-        _check_files({"hst_psf": file})
+    for name in ("hst_psf", "hst_weight"):
+        for file in _files(others.get(name)):
+            _check_files({name: file})
+
+
+def _check_weights(weights, hst):
+    """Refuse weights of which it is not clear what HST image they are for."""
+    filters = [image.filter for image in hst]
+    if weights is None or (not isinstance(weights, Mapping) and len(hst) == 1):
+        return
+    if not isinstance(weights, Mapping):
+        raise UserError(
+            f"hst_weight: one file is given for HST images in {', '.join(filters)}; say which "
+            "filter it is for (FILTER=FILE, or a dict)"
+        )
+    unknown = [name for name in weights if str(name).strip().upper() not in filters]
+    if unknown:
+        raise UserError(
+            f"hst_weight: weights are given for {', '.join(unknown)}, but the HST images are in "
+            f"{', '.join(filters)}"
+        )
 
 
 def _check_files(files, but=()):
@@ -191,9 +211,9 @@ def _check_files(files, but=()):
             raise InputFileError(file, f"no such file; it is given as {name}")
 
 
-def _psf_files(psf):
-    """Return the files among the PSFs of HST images."""
-    given = psf.values() if isinstance(psf, Mapping) else [psf]
+def _files(value):
+    """Return the files among the PSFs, or the weights, of HST images."""
+    given = value.values() if isinstance(value, Mapping) else [value]
     return [
         item
         for item in given

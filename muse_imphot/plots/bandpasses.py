@@ -116,5 +116,7 @@ def _shade_outside(axes, limits):
     top = axes.get_ylim()[1]
     place = {"ha": "center", "va": "top", "color": GREY, "fontsize": 8.5}
     write(axes, (low + high) / 2, 0.985 * top, "MUSE, nominal mode", **place)
-    if extended - limits[0] > 250:
-        write(axes, extended - 25, 0.985 * top, "extended", **place | {"ha": "right"})
+    # Upright where there is little room beside it.
+    angle = 0 if extended - limits[0] > 0.1 * (limits[1] - limits[0]) else 90
+    place |= {"ha": "right", "rotation": angle}
+    write(axes, extended - 15, 0.985 * top, "extended", **place)

@@ -18,7 +18,7 @@ from .style import (
     write,
     write_nothing,
 )
-from .words import PARAMETERS, error_text, flag_words, number, value_text, verdict
+from .words import PARAMETERS, count_text, error_text, flag_words, number, value_text, verdict
 
 __all__ = ["draw_heading", "draw_parameters", "plot_image_fit"]
 
@@ -218,7 +218,7 @@ def _parameter_rows(result):
     for name, fitted in result.extra.items():
         label, unit = _EXTRA.get(name, (name, ""))
         rows.append((label, value_text(fitted) + unit, error_text(fitted)))
-    pixels = f"{result.n_pixels:,}".replace(",", "\N{THIN SPACE}")
+    pixels = count_text(result.n_pixels)
     quality = [("reduced \N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO}", result.rchi)]
     quality += [("rms of the residual", result.rms_error)]
     texts = [(label, "\N{EN DASH}" if math.isnan(x) else f"{x:.4g}", "") for label, x in quality]

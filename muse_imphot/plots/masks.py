@@ -5,6 +5,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from .style import GREY, INK, PALE, blank_figure, clean, fit_text, style, write
+from .words import count_text
 
 __all__ = ["plot_mask"]
 
@@ -147,11 +148,12 @@ def _draw_legend(fig, mask, colors):
         write(fig, x + 0.009, y + 0.007 * part, str(number), color=INK, **place)
         label = write(fig, x + 0.026, y, clean(reason), fontsize=large, color=INK)
         fit_text(label, 0.985 - x - 0.026, smallest=min(7.5, large))
-        count = f"{np.count_nonzero(array)} pixels, {100 * array.mean():.1f} %"
+        count = f"{count_text(np.count_nonzero(array))} pixels, {100 * array.mean():.1f} %"
         write(fig, x + 0.026, y - 0.026 * part, count, fontsize=small, color=GREY)
         y -= 0.072 * part
     left = size - np.count_nonzero(mask.excluded)
     y -= 0.005
-    write(fig, x, y, f"{left} pixels are left", fontsize=large, weight="bold", color=INK)
-    text = f"of {size}, {100 * left / size:.1f} %"
+    text = f"{count_text(left)} pixels are left"
+    write(fig, x, y, text, fontsize=large, weight="bold", color=INK)
+    text = f"of {count_text(size)}, {100 * left / size:.1f} %"
     write(fig, x, y - 0.026 * part, text, fontsize=small, color=GREY)

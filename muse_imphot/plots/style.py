@@ -2,12 +2,13 @@
 """What all figures share: colours, fonts, the canvas, safe texts, and saving."""
 
 import math
+import os
 import textwrap
 from pathlib import Path
 
 import numpy as np
 
-from ..exceptions import MissingDependencyError, OutputError
+from ..exceptions import MissingDependencyError, OutputError, UserError
 from .words import verdict
 
 __all__ = [
@@ -93,11 +94,19 @@ def style():
     ------
     MissingDependencyError
         If matplotlib is not installed.
+    UserError
+        If the environment variable MPLBACKEND names no backend of it.
     """
     try:
         import matplotlib
     except ImportError:
         raise MissingDependencyError("matplotlib", "Figures", "plot") from None
+    except ValueError as exc:
+        backend = os.environ.get("MPLBACKEND")
+        raise UserError(
+            f"MPLBACKEND: matplotlib has no backend {backend!r}; unset this environment variable, "
+            "or set it to one such as agg or qtagg"
+        ) from exc
     return matplotlib.rc_context(_SETTINGS)
 
 

@@ -5,7 +5,15 @@ import math
 
 from ..results.flags import FitFlags
 
-__all__ = ["PARAMETERS", "error_text", "flag_words", "number", "value_text", "verdict"]
+__all__ = [
+    "PARAMETERS",
+    "count_text",
+    "error_text",
+    "flag_words",
+    "number",
+    "value_text",
+    "verdict",
+]
 
 #: Attribute of a result, its label, and its unit (None: that of the image) in order of display.
 PARAMETERS = (
@@ -46,6 +54,22 @@ def verdict(result):
     if flags & FitFlags.FAILED:
         return "failed"
     return "check" if flags & ~_NOTES else "good"
+
+
+def count_text(count):
+    """
+    Write a count, its thousands apart.
+
+    Parameters
+    ----------
+    count : int
+        The count.
+
+    Returns
+    -------
+    str
+    """
+    return f"{count:,}".replace(",", "\N{THIN SPACE}")
 
 
 def flag_words(result):

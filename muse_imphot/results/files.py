@@ -1,13 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Files of results: ECSV or FITS, by the ending of the name.
+Files of results: ECSV, FITS or CSV, by the ending of the name.
 
-Both hold the table of results, which any program reads. Beside it may be a JSON text with
+The first two hold the table of results, which any program reads. Beside it may be a JSON text with
 everything that has no place in a row (covariance, what was fixed, sources left out, provenance).
 `read_document` returns that text as plain values; `muse_imphot.results` makes results of them.
+CSV, which has no place for units either, is for spreadsheets and is not read back.
 """
 
 import contextlib
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from .json_text import from_json, to_json
 from .tables import FORMAT, check_columns, read_table, results_table, write_table
 
 __all__ = ["read_document", "write_results"]
+
+log = logging.getLogger(__name__)
 
 _FITS_ENDINGS = (".fits", ".fit", ".fits.gz")
 _FITS_STARTS = (b"SIMPLE  =", b"\x1f\x8b")  # plain, and compressed
@@ -37,7 +41,8 @@ def write_results(results, path, *, full=False, overwrite=False, meta=None):
     results : iterable of `~muse_imphot.results.FittedPhotometry`
         The results; failed ones keep their row.
     path : path-like
-        The file: FITS if it ends so, ECSV otherwise.
+        The file: FITS or CSV if it ends so, ECSV otherwise. CSV holds the numbers of the table,
+        and cannot be read back.
     full : bool, optional
         Whether an ECSV file holds everything that `~muse_imphot.results.read_result_list` needs to
         give the same results back; otherwise it holds the table alone. FITS files always hold
@@ -62,6 +67,10 @@ def write_results(results, path, *, full=False, overwrite=False, meta=None):
     if path.name.lower().endswith(_FITS_ENDINGS):
         with atomic_path(path, overwrite=overwrite) as temporary:
             _hdus(table, results).writeto(temporary)
+        return table
+    if path.suffix.lower() == ".csv":
+        log.info("%s: CSV keeps neither units nor covariances; .ecsv and .fits do", path)
+        write_table(table, path, overwrite=overwrite, format="ascii.csv")
         return table
     written = table.copy(copy_data=False)
     if full:

@@ -38,7 +38,8 @@ class FitFlags(enum.IntFlag):
     )
     WEAK_START = (
         1 << 4,
-        "the correlation of both images has no significant peak; the offset may be a chance match",
+        "the correlation of both images has no significant peak, or around a star it is as high at "
+        "another offset; the offset may be a chance match",
     )
     PSF_UNCONSTRAINED = (
         1 << 5,

@@ -169,6 +169,9 @@ def fit_report(result, min_correlation=0.1):
     """
     lines = ["[[Model]]", f"    {result.model_text}"]
     if psf := result.meta.get("hst_psf"):
+        shape = [result.meta.get(name) for name in ("hst_fwhm", "hst_beta")]
+        if psf.startswith("Moffat") and None not in shape:
+            psf += f" (FWHM {shape[0]:.4g} arcsec, beta {shape[1]:.4g})"
         lines.append(f"    PSF of HST: {psf}")
     lines += _statistics(result)
     lines += _variables("[[Variables]]", result, _FITTED)

@@ -180,9 +180,9 @@ def plain(value):
     return str(value)
 
 
-def write_table(table, path, *, overwrite=False):
+def write_table(table, path, *, overwrite=False, format="ascii.ecsv"):
     """
-    Write a table as ECSV, whole or not at all.
+    Write a table as text, whole or not at all.
 
     Parameters
     ----------
@@ -192,6 +192,8 @@ def write_table(table, path, *, overwrite=False):
         The file.
     overwrite : bool, optional
         Whether an existing file may be replaced.
+    format : str, optional
+        What astropy calls the format.
 
     Raises
     ------
@@ -199,7 +201,7 @@ def write_table(table, path, *, overwrite=False):
         If the file exists and ``overwrite`` is False, or cannot be written.
     """
     text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
+    table.write(text, format=format)
     with atomic_path(path, overwrite=overwrite) as temporary:
         # Not left to astropy, which would write in the encoding of the locale.
         temporary.write_text(text.getvalue(), encoding="utf-8")
@@ -221,13 +223,17 @@ def read_table(path):
     Raises
     ------
     `~muse_imphot.exceptions.InputFileError`
-        If the file is absent or is not ECSV.
+        If the file is absent, empty, or not ECSV.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+        if not text.strip():
+            raise InputFileError(path, "is empty; an ECSV table is needed")
         return QTable.read(text.split("\n"), format="ascii.ecsv", fill_values=None)
     except OSError as err:
         raise InputFileError(path, f"cannot be read ({err.strerror or err})") from err
+    except InputFileError:
+        raise
     except Exception as err:
         # What astropy raises for a file that is not ECSV depends on where it gives up.
         raise InputFileError(path, f"is not an ECSV table ({err})") from err
