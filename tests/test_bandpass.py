@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synphot import Box1D, Empirical1D, Gaussian1D, SpectralElement
 
-from muse_imphot._curves import parse_wave_unit, read_curve
 from muse_imphot.bandpass import (
     HstFilterInfo,
     channel_weights,
@@ -29,6 +28,7 @@ from muse_imphot.bandpass import (
     load_bandpass,
     pivot_wavelength,
 )
+from muse_imphot.bandpass.curves import parse_wave_unit, read_curve
 from muse_imphot.exceptions import (
     AssumptionWarning,
     BandpassError,

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from muse_imphot.exceptions import InputFileError, UserError
 from muse_imphot.io import read_muse_image
-from muse_imphot.sky_noise import apply_noise_factor, measure_noise_factor
-from muse_imphot.wideband import wideband_images
+from muse_imphot.wideband import apply_noise_factor, measure_noise_factor, wideband_images
 
 UNIT = u.Unit("1e-20 erg s-1 cm-2 AA-1")
 

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from synphot import Empirical1D, SpectralElement
 
-from muse_imphot import _channel_sums, wideband
 from muse_imphot.bandpass import channel_weights, load_bandpass, pivot_wavelength
 from muse_imphot.exceptions import BandpassError, InputFileError
 from muse_imphot.io import MuseCube, open_cube, read_muse_image, source_name, write_muse_image
-from muse_imphot.wideband import wideband_images
+from muse_imphot.wideband import channel_sums, images, wideband_images
 
 UNIT = u.Unit("1e-20 erg s-1 cm-2 AA-1")
 LOW, STEP = 6000.0, 10.0
@@ -165,7 +164,7 @@ class TestValues:
         data[5:9, 2, 1] = np.nan
         path = write_cube(path.with_name("bad.fits"), data, variance)
         expected = direct(path, WIDE, data, variance)
-        monkeypatch.setattr(_channel_sums, "_CHUNK", 30)
+        monkeypatch.setattr(channel_sums, "_CHUNK", 30)
         image = wideband_images(path, [WIDE])["WIDE"]
         np.testing.assert_allclose(image.data, expected[0], rtol=1e-6, atol=2e-6)
 
@@ -334,7 +333,7 @@ class TestBadVoxels:
         """Whatever voxels are bad, the sums are those over the good ones."""
         weights[:, 5] += 0.5
         usable = np.isfinite(data) & (variance > 0)
-        sums = _channel_sums.ChannelSums(weights, 6, has_variance=True)
+        sums = channel_sums.ChannelSums(weights, 6, has_variance=True)
         for start in range(0, 12, planes):
             stop = start + planes
             sums.add(start, data[start:stop], variance[start:stop])
@@ -521,7 +520,7 @@ class TestReading:
         """Slabs have a bounded number of voxels, unless single planes are large."""
 
         def planes(ny, nx):
-            return wideband._planes_of(type("Cube", (), {"shape": (3681, ny, nx)}))
+            return images._planes_of(type("Cube", (), {"shape": (3681, ny, nx)}))
 
         assert planes(40, 40) == 48
         assert planes(300, 300) == 16

@@ -16,8 +16,8 @@ from ..ds9regions import Ds9Regions
 from ..exceptions import HeaderError, InputFileError, UserError
 from ..io import source_name
 from ..photometry import fit_image_photometry
-from ..sky_noise import check_noise_factor
 from ..template_source import refuse_both
+from ..wideband import check_noise_factor
 from .drawing import can_draw
 from .tasks import ExposureTask, HstImage, OutputPaths, label_of
 

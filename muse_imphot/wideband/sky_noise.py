@@ -13,7 +13,7 @@ from numbers import Real
 import numpy as np
 from scipy import ndimage
 
-from .exceptions import InputFileError, UserError
+from ..exceptions import InputFileError, UserError
 
 __all__ = ["apply_noise_factor", "check_noise_factor", "measure_noise_factor"]
 

@@ -21,16 +21,15 @@ from typing import NamedTuple
 import numpy as np
 from astropy import units as u
 
-from ._curve_weights import linear_integral
-from ._curves import Curve, parse_wave_unit, read_curve, validated
-from ._hst_filter import DEFAULT_INSTRUMENT, HstFilterInfo, instrument_name, parse_filter_name
-from .exceptions import BandpassError
+from ..exceptions import BandpassError
+from .curves import Curve, parse_wave_unit, read_curve, validated
+from .hst_filter import DEFAULT_INSTRUMENT, instrument_name, parse_filter_name
+from .weights import linear_integral
 
 __all__ = [
     "MUSE_RANGES",
     "BandpassEntry",
     "BandpassSummary",
-    "HstFilterInfo",
     "channel_weights",
     "curve_points",
     "list_bandpasses",
@@ -110,7 +109,7 @@ def list_bandpasses():
     >>> [entry.filter for entry in list_bandpasses() if entry.instrument == "WFPC2"]
     ['F606W', 'F814W']
     """
-    folder = resources.files(__package__) / "data" / "filters"
+    folder = resources.files("muse_imphot") / "data" / "filters"
     entries = []
     for item in folder.iterdir():
         stem, _, suffix = item.name.partition(".")
@@ -197,7 +196,7 @@ def _in_vacuum(wavelength, medium, source):
         raise BandpassError(f"{source}: wavelength_medium {medium!r} is neither vacuum nor air")
     if medium == "vacuum":
         return wavelength
-    from .io.cube import air_to_vacuum
+    from ..io.cube import air_to_vacuum
 
     return air_to_vacuum(wavelength)
 
@@ -335,7 +334,7 @@ def summarize_bandpass(bandpass):
     >>> print(f"{summary.pivot:.0f} A, {100 * summary.nominal:.0f} % inside the range of MUSE")
     9036 A, 71 % inside the range of MUSE
     """
-    from .io.cube import air_to_vacuum
+    from ..io.cube import air_to_vacuum
 
     wavelength, throughput = curve_points(bandpass)
     peak = float(throughput.max())

@@ -4,9 +4,9 @@
 import numpy as np
 from astropy import units as u
 
-from ._curves import parse_wave_unit, validated
-from .exceptions import BandpassError
-from .io.cube import vacuum_to_air
+from ..exceptions import BandpassError
+from ..io.cube import vacuum_to_air
+from .curves import parse_wave_unit, validated
 
 __all__ = ["array_weights", "linear_integral"]
 

@@ -9,9 +9,9 @@ from os import PathLike
 import numpy as np
 from astropy.io import fits
 
-from .exceptions import AssumptionWarning, HeaderError
-from .io.fits_files import find_image, open_fits
-from .io.headers import card_value, merged_header
+from ..exceptions import AssumptionWarning, HeaderError
+from ..io.fits_files import find_image, open_fits
+from ..io.headers import card_value, merged_header
 
 __all__ = ["DEFAULT_INSTRUMENT", "HstFilterInfo", "instrument_name", "parse_filter_name"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-from .exceptions import BandpassError, InputFileError
-from .io.fits_files import open_fits
+from ..exceptions import BandpassError, InputFileError
+from ..io.fits_files import open_fits
 
 __all__ = ["Curve", "parse_wave_unit", "read_curve", "validated"]
 

@@ -21,11 +21,11 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData, VarianceUncertainty
 
-from ._channel_sums import ChannelSums
-from ._curve_weights import array_weights
-from .bandpass import channel_weights, load_bandpass, pivot_wavelength
-from .exceptions import BandpassError, InputFileError
-from .io import as_cube, sanitize_card
+from ..bandpass import channel_weights, load_bandpass, pivot_wavelength
+from ..bandpass.weights import array_weights
+from ..exceptions import BandpassError, InputFileError
+from ..io import as_cube, sanitize_card
+from .channel_sums import ChannelSums
 from .sky_noise import apply_noise_factor, check_noise_factor
 
 __all__ = ["bandpass_image", "wideband_images"]
@@ -82,7 +82,7 @@ def wideband_images(
     noise_factor : float or "measure", optional
         By how much the noise (the standard deviation) is larger than STAT says, for instance
         because STAT does not know of the correlation between voxels; or "measure", for the ratio
-        that each image shows in its empty sky (`~muse_imphot.sky_noise.measure_noise_factor`).
+        that each image shows in its empty sky (`~muse_imphot.wideband.measure_noise_factor`).
         By default STAT is believed.
     planes : int, optional
         How many channels to read at once; by default such that memory stays well below 200 MB.
