@@ -7,6 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from ._star_match import other_match
 from .fitting.stars_mean import Quantity, deviant, mean_weights
 from .io.headers import observation_meta
 from .models.pixel import optical_fwhm
@@ -25,8 +26,8 @@ _SAME_SCALE, _SAME_PLACE = 0.01, 0.005
 # PSF is.
 _VARIANCE_RANGE, _POOR_CHI2 = (0.5, 2.0), 2.0
 
-# Another source of this part of the height of a star may be the star.
-_RIVAL = 0.5
+# So many stars tell by themselves which of them was taken for another source.
+_ENOUGH = 3
 
 _LARGE_ERROR = {"fwhm": 0.1, "beta": 0.3}
 
@@ -114,7 +115,8 @@ def collect(pair, muse, source, name):
             "n_stars": int(np.count_nonzero(fit.shown)),
             "n_stars_scale": int(np.count_nonzero(stars.in_scale)),
             "n_stars_pointing": int(np.count_nonzero(stars.in_pointing)),
-        },
+        }
+        | ({} if stars.other_offset is None else {"other_offset": stars.other_offset}),
     )  # fmt: skip
 
 
@@ -145,20 +147,26 @@ class _Stars:
         #: The brightest star.
         self.main = int(np.argmax(flux))
         self._choose()
-        #: Whether another source may be the star that tells the offset.
-        self.doubtful = np.count_nonzero(self.in_pointing) == 1 and self._has_rival()
+        #: Whether stars were left out, in part or at all.
+        self.left_out = any(self.reasons)
+        #: Another offset (arcsec) at which both images match as well around a star, or None.
+        self.other_offset = None
+        if np.count_nonzero(self.in_pointing) < _ENOUGH:
+            for i in np.flatnonzero(self.in_pointing):
+                self._doubt(i)
 
-    def _has_rival(self):
-        """Whether a source nearly as bright was left out beside the only star that counts."""
-        i = int(np.argmax(self.in_pointing))
-        patches = zip(self.pair.muse.patches, self.pair.muse.models)
-        patch, model = next((p, m) for p, m in patches if i in p.members)
-        bg = self.pair.muse.bg[i]
-        others = (self.muse.data[patch.part] - bg)[patch.usable & ~patch.used]
-        if not others.max(initial=0.0) > _RIVAL * (model - bg).max():
-            return False
-        self.reasons[i] = self.reasons[i] or "another source in its circle is as bright"
-        return True
+    def _doubt(self, i):
+        """Note if a star may have been taken for another source."""
+        radius = self.pair.table["radius"][i].to_value(u.arcsec) / self.scale
+        offset = np.array([self.quantities[key].values[i] for key in _OFFSETS]) / self.scale
+        _, turn = self._on_muse([i])
+        other = other_match(self.pair, self.source, i, offset=offset, turn=turn[0], radius=radius)
+        if other is None:
+            return
+        # No more digits than it has; and no negative zero.
+        dx, dy = self.other_offset = [round(float(self.scale * value), 1) + 0.0 for value in other]
+        text = f"may be another source: both images also match at dx {dx:.1f}, dy {dy:.1f} arcsec"
+        self.reasons[i] = self.reasons[i] or text
 
     def _compare(self):
         """Work out scale, background and offset of each star."""
@@ -406,12 +414,12 @@ def _flags(pair, muse, means, stars):
             for key, limit in _LARGE_ERROR.items()
         ),
         FitFlags.VARIANCE_RESCALED: given and not low < fit.variance_ratio < high,
-        FitFlags.OUTLIERS_MASKED: any(stars.reasons),
+        FitFlags.OUTLIERS_MASKED: stars.left_out,
         FitFlags.NO_HST: not stars.both.any(),
         FitFlags.SATURATED: fit.saturated.any()
         or (pair.hst is not None and pair.hst.saturated.any()),
         FitFlags.NO_POINTING: stars.guessed,
-        FitFlags.WEAK_START: stars.doubtful,
+        FitFlags.WEAK_START: stars.other_offset is not None,
     }
     flags = FitFlags(0)
     for flag, raised in rules.items():

@@ -387,3 +387,22 @@ def _arguments(shape, text, frame):
     if bad := [item for item in arguments if re.search("nan|inf", item)]:
         raise MaskError(f"{bad[0]!r} is not a finite number")
     return arguments
+
+
+def _main():
+    """Print the regions of a file, as ``python -m muse_imphot.ds9regions FILE``."""
+    import argparse
+
+    from .exceptions import UserError
+
+    parser = argparse.ArgumentParser("python -m muse_imphot.ds9regions")
+    parser.add_argument("file", metavar="FILE", help="ds9 region file; its regions are printed")
+    try:
+        for region in Ds9Regions(parser.parse_args().file):
+            print(region)
+    except UserError as exc:
+        parser.exit(2, f"error: {exc}\n")
+
+
+if __name__ == "__main__":
+    _main()

@@ -22,6 +22,7 @@ from .io import read_muse_image, source_name
 from .products import planned_products
 from .results.flags import FitFlags
 from .star_lists import prepare_stars
+from .template_source import weight_of
 
 __all__ = ["StarPair", "fit_image_and_star_photometry", "fit_star_photometry"]
 
@@ -77,9 +78,9 @@ def fit_star_photometry(
         Values at which FWHM (arcsec) and beta of that Moffat are held.
     hst_unit : str or `~astropy.units.Unit`, optional
         Unit of the HST image, where its header does not say it or is wrong.
-    hst_weight : path-like, optional
+    hst_weight : path-like or dict, optional
         FITS file of the weights of the HST image, on the same pixels, if they are not an extension
-        ``WHT`` of its own file.
+        ``WHT`` of its own file; or a dict from HST filters to such files.
     extramask : path-like or array, optional
         Mask on the MUSE grid, zero for good pixels.
     elliptical : bool, optional
@@ -126,6 +127,7 @@ def fit_star_photometry(
         muse, name, method="stars", hardcopy=hardcopy, apply=apply, resample=resample,
         title=title, fig=fig, display=display, nowait=nowait, overwrite=overwrite,
     )  # fmt: skip
+    hst_weight = weight_of(hst_weight, hst, filter_info)
     inputs = [hst, muse, stars, gaia, extramask, hst_psf, hst_weight]
     muse = read_muse_image(muse)
     products.check(inputs)
@@ -285,13 +287,12 @@ def _fit_muse(target, positions, radii, skip):
 
 def _fit_hst(source, positions, radii, skip, plane):
     """Fit the stars in the HST image; None if there are none."""
-    radii = np.minimum(radii, HST_RADIUS)
     skip = set(skip)
     while len(skip) < len(positions):
         try:
             fit = fit_stars(
-                source.field, positions, radii, source.profile, source.start, free=source.free,
-                plane=plane, skip=sorted(skip),
+                source.field, positions, np.minimum(radii, HST_RADIUS), source.profile,
+                source.start, free=source.free, plane=plane, skip=sorted(skip), search=radii,
             )  # fmt: skip
         except FitError as exc:
             log.info("HST image: %s", exc)
@@ -326,4 +327,10 @@ def _warn(result):
     serious = result.flags & (SERIOUS | FitFlags.NO_HST | FitFlags.NO_POINTING)
     if serious:
         words = "; ".join(serious.describe())
+        if "other_offset" in result.meta:
+            dx, dy = result.meta["other_offset"]
+            words += (
+                f"; both images also match at dx {dx:.1f}, dy {dy:.1f} arcsec: the star may be "
+                "another source; check its position, or make its circle smaller"
+            )
         warnings.warn(f"{result.name} {result.filter}: {words}", FitQualityWarning, stacklevel=3)

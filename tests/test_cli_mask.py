@@ -156,7 +156,7 @@ class TestFigure:
         texts = [text.get_text() for text in fig.texts]
         assert texts[0] == "a $title"
         assert "30 pixels, 2.5 %" in texts
-        assert texts[-2:] == ["1170 pixels are left", "of 1200, 97.5 %"]
+        assert texts[-2:] == ["1\u2009170 pixels are left", "of 1\u2009200, 97.5 %"]
         fig.canvas.draw()
 
     def test_nothing_masked_and_no_data(self):

@@ -4,6 +4,9 @@
 import logging
 import math
 import pickle
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -901,3 +904,32 @@ class TestFaintPixels:
         smooth = plus(plus(plus(data, np.minimum), np.maximum), np.maximum)
         expected = plus(smooth < np.median(smooth), np.logical_and, mode="constant")
         np.testing.assert_array_equal(faint_pixels(data), expected)
+
+
+class TestPrinted:
+    """``python -m muse_imphot.ds9regions FILE`` prints the regions, as imphot did."""
+
+    def run(self, *argv):
+        command = [sys.executable, "-m", "muse_imphot.ds9regions", *map(str, argv)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def test_one_region_a_line(self, tmp_path):
+        file = tmp_path / "two.reg"
+        file.write_text('fk5\n-circle(53.16,-27.76,2.0")\nimage; box(30.5,20.5,40,20,0)\n')
+        found = self.run(file)
+        assert found.returncode == 0
+        assert found.stderr == ""
+        assert found.stdout.splitlines() == [str(region) for region in Ds9Regions(file)]
+        assert found.stdout.startswith("exclude fk5 circle x: 53.16")
+        assert len(found.stdout.splitlines()) == 2
+
+    def test_errors_in_one_line(self, tmp_path):
+        file = tmp_path / "bad.reg"
+        file.write_text("fk5\nblob(1,2,3)\n")
+        for argv, text in (([file], "line 2.*'blob' is not supported"), (["none.reg"], "read")):
+            found = self.run(*argv)
+            assert found.returncode == 2
+            assert found.stdout == ""
+            (line,) = found.stderr.splitlines()
+            assert re.search(f"^error: .*{text}", line)
+        assert self.run().returncode == 2

@@ -311,7 +311,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("circle", "error", "text"),
         [
-            ((53.16, -27.70, 2.0), GeometryError, "lies on the MUSE image"),
+            ((53.16, -27.70, 2.0), GeometryError, "on the MUSE image"),
             ((53.16, -27.78, 0.0), MaskError, "positive radius"),
             ((53.16, -27.78, -1.0), MaskError, "positive radius"),
             ((np.nan, -27.78, 2.0), MaskError, "star"),

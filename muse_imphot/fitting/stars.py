@@ -127,7 +127,9 @@ class StarsFit:
         return self.info.chi2 / max(self.n_pixels - len(self.covariance), 1)
 
 
-def fit_stars(image, positions, radii, profile, start, *, free=(), plane=False, skip=()):
+def fit_stars(
+    image, positions, radii, profile, start, *, free=(), plane=False, skip=(), search=None
+):
     """
     Fit stars in one image.
 
@@ -138,7 +140,7 @@ def fit_stars(image, positions, radii, profile, start, *, free=(), plane=False, 
     positions : 2D array_like
         Expected positions (x, y) in pixels, shape (n, 2).
     radii : 1D array_like
-        Radii of the circles to fit (arcsec), which also contain the stars.
+        Radii of the circles to fit (arcsec).
     profile : `~muse_imphot.fitting.stars_psf.MoffatProfile` or ImageProfile
         The PSF.
     start : dict
@@ -150,6 +152,9 @@ def fit_stars(image, positions, radii, profile, start, *, free=(), plane=False, 
         Whether backgrounds may have slopes.
     skip : iterable of int, optional
         Stars to leave out.
+    search : 1D array_like, optional
+        Radii of the circles around the expected positions that contain the stars (arcsec), if they
+        are others.
 
     Returns
     -------
@@ -162,10 +167,12 @@ def fit_stars(image, positions, radii, profile, start, *, free=(), plane=False, 
     """
     positions = np.atleast_2d(np.asarray(positions, dtype=float)).copy()
     positions[list(skip)] = np.nan
-    radii = np.broadcast_to(np.asarray(radii, dtype=float), len(positions))
-    radii = radii / np.mean(image.pixel_scale)
+    radii, search = (
+        np.broadcast_to(np.asarray(size, dtype=float), len(positions)) / np.mean(image.pixel_scale)
+        for size in (radii, radii if search is None else search)
+    )
     fwhm = start["fwhm"] / np.mean(image.pixel_scale)
-    peaks = locate(image, positions, radii, fwhm)
+    peaks = locate(image, positions, search, fwhm)
     image, saturated = _without_saturated(image, peaks, fwhm)
     if "fwhm" in free:
         start = {**start, "fwhm": _rough_width(image, peaks, fwhm) * np.mean(image.pixel_scale)}

@@ -86,7 +86,10 @@ def detect_stars(hst, *, muse=None, snr=50.0, saturation=np.inf):
 
 
 def _none(reason):
-    return UserError(f"no star was found ({reason}); give a list of stars, or a fainter limit snr")
+    return UserError(
+        f"no star was found ({reason}); give a list of stars (--stars FILE), or a fainter limit "
+        "(snr= of detect_stars in Python)"
+    )
 
 
 def _light_around(hst, found):

@@ -232,8 +232,11 @@ def _on_image(stars, muse):
     for name in stars["id"][~inside]:
         log.info("star %s is not on the MUSE image; it is left out", name)
     if not inside.any():
+        far = distance.min()
+        words = f"{far:.4g} arcsec" if far < 3600 else f"{far / 3600:.3g} degrees"
+        which = "the star does not lie" if len(stars) == 1 else f"none of {len(stars)} stars lies"
         raise GeometryError(
-            f"none of the {len(stars)} stars lies on the MUSE image; the nearest is "
-            f"{distance.min():.4g} arcsec from its centre: give stars within the field"
+            f"{which} on the MUSE image, the nearest is {words} from its centre; give stars within "
+            "the field (right ascension and declination in degrees)"
         )
     return stars[inside]
