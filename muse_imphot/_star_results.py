@@ -10,8 +10,8 @@ from astropy.coordinates import SkyCoord
 from ._star_match import other_match
 from .fitting.stars_mean import Quantity, deviant, mean_weights
 from .io.headers import observation_meta
-from .models.pixel import optical_fwhm
 from .results import FittedStarPhotometry, FittedValue, sky_offsets
+from .results.derived import covariance_block, fwhm_without_pixel
 from .results.flags import FitFlags
 from .results.values import StarImages
 from .template.geometry import pixel_scales
@@ -68,7 +68,7 @@ def collect(pair, muse, source, name):
     fit = pair.muse
     dra = ddec = FittedValue()
     if stars.both.any():
-        block = _block(covariance, names, _OFFSETS)
+        block = covariance_block(covariance, names, _OFFSETS)
         dra, ddec = sky_offsets(muse.wcs, muse.data.shape, means["dx"], means["dy"], block)
     residual = np.concatenate(
         [
@@ -82,8 +82,10 @@ def collect(pair, muse, source, name):
         **means,
         dra=dra,
         ddec=ddec,
-        fwhm_optical=_without_pixel(means, _block(covariance, names, ("fwhm", "beta")),
-                                    stars.scale),
+        fwhm_optical=fwhm_without_pixel(
+            means["fwhm"], means["beta"], covariance_block(covariance, names, ("fwhm", "beta")),
+            stars.scale,
+        ),
         rms_error=float(np.sqrt(np.mean(residual**2))),
         rchi=fit.rchi_all,
         flags=_flags(pair, muse, means, stars),
@@ -376,28 +378,6 @@ class _Stars:
 def _sky(table, name):
     """Return the positions of stars in one of the images."""
     return SkyCoord(table[f"ra_{name}"], table[f"dec_{name}"])
-
-
-def _block(covariance, names, wanted):
-    """Return the covariance of some parameters, zero where one was fixed or is not known."""
-    block = np.zeros((len(wanted), len(wanted)))
-    for i, first in enumerate(wanted):
-        for j, second in enumerate(wanted):
-            if first in names and second in names:
-                block[i, j] = covariance[names.index(first), names.index(second)]
-    return block
-
-
-def _without_pixel(means, covariance, pixel):
-    """Return the FWHM without the MUSE pixel, with its error."""
-    point = np.array([means["fwhm"].value, means["beta"].value])
-    slopes = []
-    for step in ((1e-4, 0.0), (0.0, 1e-4 * point[1])):
-        change = optical_fwhm(*(point + step), pixel) - optical_fwhm(*(point - step), pixel)
-        slopes.append(change / (2.0 * sum(step)))
-    fixed = means["fwhm"].fixed and means["beta"].fixed
-    error = float(np.sqrt(np.array(slopes) @ covariance @ np.array(slopes)))
-    return FittedValue(optical_fwhm(*point, pixel), error, fixed=fixed)
 
 
 def _flags(pair, muse, means, stars):

@@ -399,7 +399,7 @@ def _main():
     parser.add_argument("file", metavar="FILE", help="ds9 region file; its regions are printed")
     try:
         for region in Ds9Regions(parser.parse_args().file):
-            print(region)
+            print(region)  # noqa: T201 (this is a command, as in imphot)
     except UserError as exc:
         parser.exit(2, f"error: {exc}\n")
 

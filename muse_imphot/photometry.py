@@ -21,9 +21,9 @@ from .io import read_muse_image, source_name
 from .io.headers import observation_meta
 from .masks import MaskMaker, faint_pixels
 from .models import EXTRA_TERMS
-from .models.pixel import optical_fwhm
 from .products import planned_products
 from .results import FitImages, FittedImagePhotometry, FittedValue, sky_offsets
+from .results.derived import covariance_block, fwhm_without_pixel
 from .template import ImagePSF
 from .template_source import TemplateSource, load_template, template_source
 
@@ -327,7 +327,12 @@ def _result(fit, muse, template, name):
         **values,
         dra=dra,
         ddec=ddec,
-        fwhm_optical=_without_pixel(fit, template),
+        fwhm_optical=fwhm_without_pixel(
+            values["fwhm"],
+            values["beta"],
+            covariance_block(fit.covariance, fit.free, ("fwhm", "beta")),
+            float(np.mean(template.pixel_scale)),
+        ),
         rms_error=float(np.sqrt(np.mean(residual**2))),
         rchi=fit.info.chi2 / max(n_used - n_free, 1),
         flags=flags,
@@ -347,7 +352,8 @@ def _result(fit, muse, template, name):
 
 def _sky_offsets(fit, muse, dx, dy):
     """Return dra and ddec; one that only a fixed offset contributes to is fixed, too."""
-    offsets = sky_offsets(muse.wcs, muse.data.shape, dx, dy, _block(fit, ("dx", "dy")))
+    covariance = covariance_block(fit.covariance, fit.free, ("dx", "dy"))
+    offsets = sky_offsets(muse.wcs, muse.data.shape, dx, dy, covariance)
     largest = max(item.stdev for item in offsets)
     if not (dx.fixed or dy.fixed):
         return offsets
@@ -367,30 +373,6 @@ def _outliers_on_sky(outliers, wcs):
     for name in ("dx", "dy", "radius"):
         table[name].unit = u.arcsec
     return table
-
-
-def _block(fit, names):
-    """Return the covariance of some parameters, zero where one was fixed."""
-    block = np.zeros((len(names), len(names)))
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
-            if first in fit.free and second in fit.free:
-                block[i, j] = fit.covariance[fit.free.index(first), fit.free.index(second)]
-    return block
-
-
-def _without_pixel(fit, template):
-    """Return the FWHM without the MUSE pixel, with its error."""
-    pixel = float(np.mean(template.pixel_scale))
-    point = np.array([fit.values["fwhm"], fit.values["beta"]])
-    value = optical_fwhm(*point, pixel)
-    slopes = []
-    for step in ((1e-4, 0.0), (0.0, 1e-4 * point[1])):
-        change = optical_fwhm(*(point + step), pixel) - optical_fwhm(*(point - step), pixel)
-        slopes.append(change / (2.0 * sum(step)))
-    variance = np.array(slopes) @ _block(fit, ("fwhm", "beta")) @ np.array(slopes)
-    fixed = "fwhm" not in fit.free and "beta" not in fit.free
-    return FittedValue(value, float(np.sqrt(variance)), fixed=fixed)
 
 
 def _images(fit, muse, template):

@@ -456,6 +456,17 @@ def test_block():
     assert block_lines(failed_result("y", "F606W", "no overlap"))[1] == "  failed: no overlap"
 
 
+def test_further_terms_are_shown():
+    terms = {"rotation": FittedValue(0.3, 0.02), "e1": FittedValue(-0.03, 0.001)}
+    result = good(extra=terms)
+    text = [" ".join(line.split()) for line in block_lines(result)]
+    assert "rotation 0.300 +- 0.020 deg" in text
+    assert "e1 -0.0300 +- 0.0010" in text
+    (found,) = json.loads(json_text([result]))
+    assert (found["rotation"], found["rotation_err"], found["e1_err"]) == (0.3, 0.02, 0.001)
+    assert "e2" not in found
+
+
 def test_lines():
     lines = results_lines([good("long_name"), failed_result("y", "F606W", "no overlap")])
     assert lines[0].split() == (

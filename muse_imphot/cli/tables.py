@@ -85,8 +85,8 @@ def block_lines(result):
     if result.failed:
         return [title, f"  failed: {result.meta['reason']}"]
     rows = []
-    for name in (*_PARAMETERS, "fwhm_optical"):
-        item = getattr(result, name)
+    items = {name: getattr(result, name) for name in (*_PARAMETERS, "fwhm_optical")}
+    for name, item in {**items, **result.extra}.items():
         if math.isnan(item.value):
             continue
         value, _, error = str(item).partition(" ")
@@ -102,6 +102,10 @@ def block_lines(result):
 def _unit(name, result):
     if name in _ARCSEC:
         return "arcsec"
+    from ..results.summaries import EXTRA_UNITS
+
+    if name in EXTRA_UNITS:
+        return EXTRA_UNITS[name]
     return str(result.unit) if name == "bg" and result.unit is not None else ""
 
 
@@ -140,8 +144,10 @@ def json_text(results):
 
 
 def _json_object(result):
-    row = {}
-    for key, value in result.to_row().items():
+    row, found = {}, result.to_row()
+    for name, item in result.extra.items():
+        found |= {name: item.value, f"{name}_err": item.stdev}
+    for key, value in found.items():
         row[key] = (float(value) if math.isfinite(value) else None) if _is_number(value) else value
     row["flags"] = result.flags.names()
     row["fixed"] = [name for name in _PARAMETERS if getattr(result, name).fixed]

@@ -85,7 +85,13 @@ def plan_run(
         If an HST image or an option cannot be used.
     """
     methods = parse_method(method)
-    check_stars(methods, stars=stars, gaia=gaia, star=fit_options.get("star"))
+    check_stars(
+        methods,
+        stars=stars,
+        gaia=gaia,
+        star=fit_options.get("star"),
+        free=fit_options.get("free"),
+    )
     _check_fit_options(**fit_options)
     given = {"stars": stars, "gaia": gaia}
     _check_files(given, but=("detect",))

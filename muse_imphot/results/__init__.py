@@ -7,6 +7,7 @@ PSF(wavelength) all start from it. It holds plain numbers in the units that its 
 `results_table` is where they become quantities.
 """
 
+from .derived import sky_offsets
 from .files import write_results
 from .fitted import FittedImagePhotometry, FittedPhotometry, FittedStarPhotometry
 from .flags import FitFlags, flag_table
@@ -17,7 +18,6 @@ from .reading import (
     read_results,
     results_from_table,
 )
-from .sky_offsets import sky_offsets
 from .tables import results_table
 from .values import FitImages, FittedValue, StarImages
 

@@ -13,6 +13,7 @@ import numpy as np
 from astropy.table import Table
 
 __all__ = [
+    "EXTRA_UNITS",
     "fit_report",
     "format_value",
     "html_table",
@@ -36,7 +37,8 @@ _DERIVED = (("dra", "arcsec"), ("ddec", "arcsec"), ("fwhm_optical", "arcsec"))
 # unit of the MUSE image, those in HST too.
 _PROFILE = (("fwhm", "arcsec"), ("beta", ""), ("dx", "arcsec"), ("dy", "arcsec"))
 _PROFILE += (("bg", "unit"), ("flux", "unit"))
-_EXTRA_UNITS = {
+#: Units of the terms beyond the usual six, and of those that are tested like them.
+EXTRA_UNITS = {
     "rotation": "deg",
     "bg_x": "per arcsec",
     "bg_y": "per arcsec",
@@ -247,14 +249,14 @@ def _extra_terms(result):
     """List the terms beyond the usual ones that were fitted, or that should have been."""
     lines = [
         f"    {name + ':':<13} {format_value(item.value, item.stdev)}"
-        + _unit_text(_EXTRA_UNITS.get(name))
+        + _unit_text(EXTRA_UNITS.get(name))
         for name, item in result.extra.items()
     ]
     for name, term in result.meta.get("missing_terms", {}).items():
         held = "held" if name in dict(_FITTED) else "not fitted"
         lines.append(
             f"    {name + ':':<13} {held}, but would be {term['estimate']:.4g}"
-            f"{_unit_text(_EXTRA_UNITS.get(name))} ({term['significance']:+.1f} sigma)"
+            f"{_unit_text(EXTRA_UNITS.get(name))} ({term['significance']:+.1f} sigma)"
         )
     return ["[[Further terms]]", *lines] if lines else []
 
@@ -344,7 +346,7 @@ def _html_values(result):
     """Return the values with their errors and units as a table of HTML."""
     own = _unit_text(result.unit).strip()
     items = [(name, getattr(result, name), unit) for name, unit in (*_FITTED, *_DERIVED)]
-    items += [(name, item, _EXTRA_UNITS.get(name, "")) for name, item in result.extra.items()]
+    items += [(name, item, EXTRA_UNITS.get(name, "")) for name, item in result.extra.items()]
     rows = []
     for name, item, unit in items:
         value, _, error = format_value(item.value, item.stdev).partition(" +- ")

@@ -1,14 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-From offsets along the pixels of an image to differences of the coordinates on the sky.
+What follows from the fitted values: differences of the coordinates on the sky, and the FWHM without
+the pixel.
 """
 
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
+from ..models.pixel import optical_fwhm
 from .values import FittedValue
 
-__all__ = ["sky_offsets"]
+__all__ = ["covariance_block", "fwhm_without_pixel", "sky_offsets"]
 
 _CENTRAL = np.eye(2) / 2  # half a pixel along x, and along y
 
@@ -66,3 +68,57 @@ def _coordinate_step(wcs, start, end):
     lon, lat = (np.diff(world[:, axis])[0] for axis in (wcs.wcs.lng, wcs.wcs.lat))
     lon = (lon + 180.0) % 360.0 - 180.0  # across right ascension zero
     return 3600.0 * np.array([lon, lat])
+
+
+def covariance_block(covariance, names, wanted):
+    """
+    Return the covariance of some parameters.
+
+    Parameters
+    ----------
+    covariance : 2D `~numpy.ndarray`
+        The covariance of the fitted parameters.
+    names : sequence of str
+        Their names.
+    wanted : sequence of str
+        The parameters wanted.
+
+    Returns
+    -------
+    block : 2D `~numpy.ndarray`
+        Zero for parameters that were not fitted.
+    """
+    block = np.zeros((len(wanted), len(wanted)))
+    for i, first in enumerate(wanted):
+        for j, second in enumerate(wanted):
+            if first in names and second in names:
+                block[i, j] = covariance[names.index(first), names.index(second)]
+    return block
+
+
+def fwhm_without_pixel(fwhm, beta, covariance, pixel):
+    """
+    Return the FWHM of a PSF before the pixels of the detector broadened it.
+
+    Parameters
+    ----------
+    fwhm, beta : `FittedValue`
+        The Moffat that includes the pixel; FWHM in arcsec.
+    covariance : 2x2 `~numpy.ndarray`
+        The covariance of both.
+    pixel : float
+        Size of a pixel (arcsec).
+
+    Returns
+    -------
+    fwhm_optical : `FittedValue`
+        Its error is that of both, to first order.
+    """
+    point = np.array([fwhm.value, beta.value])
+    slopes = []
+    for step in ((1e-4, 0.0), (0.0, 1e-4 * point[1])):
+        change = optical_fwhm(*(point + step), pixel) - optical_fwhm(*(point - step), pixel)
+        slopes.append(change / (2.0 * sum(step)))
+    variance = np.array(slopes) @ covariance @ np.array(slopes)
+    fixed = fwhm.fixed and beta.fixed
+    return FittedValue(optical_fwhm(*point, pixel), float(np.sqrt(variance)), fixed=fixed)
