@@ -40,7 +40,7 @@ class Bias:
 
     name = "bias"
     title = "Bias without noise"
-    fields = 16
+    fields = 100
 
     limits = {
         "dx": (0.02, _MAS, "mas"),
