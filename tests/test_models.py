@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.modeling.fitting import TRFLSQFitter
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
@@ -259,11 +259,13 @@ class TestPixel:
         assert pixel_fwhm(3.0, 50.0, 0.2) == pytest.approx(wide, rel=1e-4)
 
     @settings(max_examples=25, deadline=None)
+    @example(0.15, 15.0, 0.2109375)
     @given(st.floats(0.15, 3), st.floats(1.1, 40), st.floats(0.05, 0.3))
     def test_inverse(self, fwhm, beta, pixel):
         seen = pixel_fwhm(fwhm, beta, pixel)
         assert fwhm < seen < fwhm + pixel
-        if seen > 1.1 * pixel:
+        # Of a narrower one the corners of the pixel are all that is seen.
+        if fwhm > 0.7 * pixel:
             assert optical_fwhm(seen, beta, pixel) == pytest.approx(fwhm, rel=1e-4)
 
     def test_without_pixel(self):

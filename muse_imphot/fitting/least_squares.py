@@ -14,6 +14,7 @@ from .normal_equations import (
     invert,
     normal_equations,
     solve_symmetric,
+    weighted_gradient,
 )
 
 __all__ = ["FitInfo", "NormalEquationsFitter", "Point"]
@@ -21,6 +22,11 @@ __all__ = ["FitInfo", "NormalEquationsFitter", "Point"]
 # Damping from which it is doubted whether the first step was taken from a place that is as good as
 # a rough look has it.
 _PATIENCE = 0.05
+
+# After a step of so many errors at most, a fit with such a tolerance or a larger one takes the
+# derivatives to be those before it. How much smaller the next step is tells by which part they
+# change, and so by which part of the errors the solution is off: by less than the tolerance.
+_NEAR, _COARSE, _ALIKE = 10.0, 0.01, 1.0 / 3.0
 
 
 @dataclass
@@ -175,7 +181,9 @@ class NormalEquationsFitter:
             With ``start`` (1D array), ``bounds`` (two such arrays), ``names`` and ``n_data``, and
             with the methods ``linearise(values)``, which returns a `Point`, ``clip(values)``, which
             moves values into the bounds, and ``finish(point, info)``, which completes the `FitInfo`
-            that it is given with the solution, and returns it.
+            that it is given with the solution, and returns it. If it has a true ``can_glance``,
+            ``glance(values, point, size)`` returns a `Point` with the derivatives of another one,
+            which is near.
         rough : bool, optional
             Whether to take the first step from ``linearise(start, rough=True)``.
 
@@ -192,7 +200,9 @@ class NormalEquationsFitter:
             return problem.finish(point, info)
         while True:
             step = bounded_step(point, problem.bounds, 0.0)
-            if not point.rough and self._is_small(step, point, problem):
+            size = self._size(step, point, problem)
+            settled = not point.rough and size <= _ALIKE * self.tolerance * point.before
+            if settled and self._is_small(step, size, point):
                 info.success, info.message = True, "converged"
                 # The last step costs nothing and makes the solution better than the tolerance.
                 point.move(problem.clip(point.values + step))
@@ -201,7 +211,12 @@ class NormalEquationsFitter:
                 info.message = f"no convergence after {self.maxiter} evaluations"
                 break
             step = bounded_step(point, problem.bounds, damping)
-            trial = problem.linearise(problem.clip(point.values + step))
+            values = problem.clip(point.values + step)
+            near = size <= _NEAR and not (point.rough or point.borrowed)
+            if near and self.tolerance >= _COARSE and getattr(problem, "can_glance", False):
+                trial = problem.glance(values, point, size)
+            else:
+                trial = problem.linearise(values)
             info.nfev += 1
             # Where there is no objective, chi-square leads to where there is one.
             if (trial.objective, trial.chi2) <= (point.objective, point.chi2):
@@ -218,13 +233,22 @@ class NormalEquationsFitter:
                 damping *= 10.0
         return problem.finish(point, info)
 
-    def _is_small(self, step, point, problem):
+    @staticmethod
+    def _size(step, point, problem):
+        """Return how large a step is in units of the errors of the parameters."""
+        variance = point.chi2 / max(problem.n_data - len(step), 1)
+        moved = float(step @ point.normal @ step)
+        if not np.isfinite(moved):
+            return np.inf
+        if variance > 0:
+            return np.sqrt(max(moved, 0.0) / variance)
+        return 0.0 if moved <= 0 else np.inf
+
+    def _is_small(self, step, size, point):
         """Whether a full step is negligible against the errors of the parameters."""
         if not np.all(np.isfinite(step)):
             return False
-        variance = point.chi2 / max(problem.n_data - len(step), 1)
-        moved = step @ point.normal @ step
-        if moved <= self.tolerance**2 * variance:
+        if size <= self.tolerance:
             return True
         return bool(np.all(np.abs(step) <= 1e-11 * np.maximum(np.abs(point.values), 1e-3)))
 
@@ -254,6 +278,9 @@ class Point:
         Data minus model, without weights.
     rough : bool
         Whether this is good enough for steps only.
+    before : float
+        Size of the step that led here from the parameters whose derivatives these are, in units of
+        the errors; infinite if they are those here.
     """
 
     values: np.ndarray
@@ -266,6 +293,12 @@ class Point:
     uncorrected: np.ndarray = None
     residual: np.ndarray = None
     rough: bool = False
+    before: float = np.inf
+
+    @property
+    def borrowed(self):
+        """Whether the derivatives are those of other parameters."""
+        return np.isfinite(self.before)
 
     def move(self, values):
         """Go to parameters that are so close that the residual changes in proportion."""
@@ -359,6 +392,32 @@ class _Problem:
             self.set(values)
             self._correct(point)
         return point
+
+    @property
+    def can_glance(self):
+        """Whether the model alone takes much less time than with its derivatives."""
+        return self.single
+
+    def glance(self, values, point, size):
+        """Return chi2 and its gradient one step from a point, by the derivatives there."""
+        model = self.model.evaluate(self.x, self.y, *self._parameters(values))
+        residual = self.z - np.ravel(model)
+        gradient, chi2 = weighted_gradient(point.derivatives, self.root, residual)
+        normal = point.normal if point.uncorrected is None else point.uncorrected
+        found = Point(
+            values=np.array(values),
+            chi2=chi2,
+            gradient=gradient,
+            normal=normal,
+            derivatives=point.derivatives,
+            objective=chi2,
+            residual=residual,
+            before=size,
+        )
+        if self.correction is not None:
+            self.set(values)
+            self._correct(found)
+        return found
 
     def _correct(self, point):
         """Subtract what the noise of the template contributes."""

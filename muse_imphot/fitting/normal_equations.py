@@ -12,6 +12,7 @@ __all__ = [
     "normal_equations",
     "pixel_blocks",
     "solve_symmetric",
+    "weighted_gradient",
 ]
 
 # Where the noise of the template imitates all of what determines some combination of parameters but
@@ -79,6 +80,32 @@ def normal_equations(derivatives, root, residual):
             products += weighted[:n] @ weighted.T
     normal = products[:, :n]
     return 0.5 * (normal + normal.T), products[:, n], chi2
+
+
+def weighted_gradient(derivatives, root, residual):
+    """
+    The part of the normal equations that the residual determines.
+
+    Parameters
+    ----------
+    derivatives, root, residual
+        As for `normal_equations`.
+
+    Returns
+    -------
+    gradient : 1D `~numpy.ndarray`
+        ``J' W r``.
+    chi2 : float
+        ``r' W r``.
+    """
+    residual = residual * root
+    chi2 = float(residual @ residual)
+    residual *= root
+    residual = residual.astype(derivatives.dtype, copy=False)
+    gradient = np.zeros(len(derivatives))
+    for part in pixel_blocks(len(residual)):
+        gradient += derivatives[:, part] @ residual[part]
+    return gradient, chi2
 
 
 def enough_is_left(corrected, normal):

@@ -11,6 +11,10 @@ from .moffat import core_radius
 __all__ = ["optical_fwhm", "pixel_fwhm"]
 
 
+# Widths, in pixels, from which the inversion is tried if the pixel dominates.
+_UNRESOLVED = (0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4)
+
+
 def pixel_fwhm(fwhm, beta, pixel):
     """
     The FWHM of a Moffat profile after the convolution with a square pixel.
@@ -73,9 +77,12 @@ def optical_fwhm(fwhm, beta, pixel):
     """
     if pixel == 0:
         return float(fwhm)
-    # A pixel adds no more than its diagonal; narrower profiles it does not resolve at all.
-    narrow = max(0.3 * pixel, fwhm - 1.5 * pixel)
-    if not (fwhm > 1.02 * pixel and fwhm > pixel_fwhm(narrow, beta, pixel)):
+    # A pixel adds no more than its diagonal. Of profiles that it hardly resolves it shows its own
+    # corners: the narrower they are, the more; the solution is the wider one.
+    for narrow in (max(pixel, fwhm - 1.5 * pixel), *(part * pixel for part in _UNRESOLVED)):
+        if pixel_fwhm(narrow, beta, pixel) < fwhm:
+            break
+    else:
         return np.nan
     return float(
         brentq(lambda width: pixel_fwhm(width, beta, pixel) - fwhm, narrow, fwhm, rtol=1e-12)
