@@ -611,6 +611,7 @@ def test_report_of_nothing(here, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of this kind need POSIX")
+@pytest.mark.usefixtures("usual_signals")
 def test_interrupt_and_resume(field, here):
     """Ctrl-C keeps what is finished; --resume does the rest."""
     hst = field / "hst_f775w.fits"

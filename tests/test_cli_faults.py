@@ -219,6 +219,7 @@ def guard(function):
 
 
 @posix
+@pytest.mark.usefixtures("usual_signals")
 def test_closed_terminal_is_an_interrupt(capsys):
     assert guard(lambda options: os.kill(os.getpid(), signal.SIGHUP)) == 130
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
