@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose
 
 from muse_imphot.exceptions import FitError
 from muse_imphot.fitting.stars import fit_stars
-from muse_imphot.fitting.stars_mean import Quantity, deviant, mean_weights
-from muse_imphot.fitting.stars_patches import StarField, flat_topped, locate
-from muse_imphot.fitting.stars_psf import ImageProfile, IntegratedMoffat, MoffatProfile
+from muse_imphot.fitting.stars.mean import Quantity, deviant, mean_weights
+from muse_imphot.fitting.stars.patches import StarField, flat_topped, locate
+from muse_imphot.fitting.stars.psf import ImageProfile, IntegratedMoffat, MoffatProfile
 from muse_imphot.models import MoffatPSF2D
 from muse_imphot.simulate.instruments import noise_image
 from muse_imphot.template import HstPSF, ImagePSF

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from muse_imphot import fit_star_photometry
 from muse_imphot.exceptions import FitQualityWarning
-from muse_imphot.fitting.stars_match import Surroundings, rebin_light, rival_offset
+from muse_imphot.fitting.stars.match import Surroundings, rebin_light, rival_offset
 from muse_imphot.models import MoffatPSF2D
 from muse_imphot.results import FitFlags, read_result
 from muse_imphot.simulate import Scene, simulate_pair

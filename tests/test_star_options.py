@@ -11,13 +11,13 @@ from astropy.table import QTable
 from numpy.testing import assert_allclose
 
 from muse_imphot import fit_image_and_star_photometry, fit_star_photometry
-from muse_imphot._star_pixels import electrons_per_unit, relative_noise, saturation_level
 from muse_imphot.exceptions import FitError, FitQualityWarning, UserError
 from muse_imphot.io import read_hst_image
 from muse_imphot.models import MoffatPSF2D
 from muse_imphot.models.pixel import pixel_fwhm
 from muse_imphot.results import FitFlags, read_result
 from muse_imphot.simulate import Scene, simulate_pair
+from muse_imphot.star_photometry.pixels import electrons_per_unit, relative_noise, saturation_level
 from muse_imphot.template import make_template
 
 X = np.array([0.03, -6.0, 6.0])
@@ -322,7 +322,7 @@ class TestFaults:
             assert_near(getattr(result, name), truth)
 
     def test_not_converged(self, pair, star, monkeypatch):
-        monkeypatch.setattr("muse_imphot.fitting.stars._EVALUATIONS", 1)
+        monkeypatch.setattr("muse_imphot.fitting.stars.fit._EVALUATIONS", 1)
         with pytest.warns(FitQualityWarning, match="NOT_CONVERGED"):
             result = fit_star_photometry(pair.hst, pair.muse, star)
         assert "no convergence after 1" in result.meta["convergence"]

@@ -10,16 +10,15 @@ import numpy as np
 from astropy import units as u
 from astropy.wcs.utils import pixel_to_pixel
 
-from ._numbers import read_number
-from ._star_pixels import electrons_per_unit, relative_noise, saturation_level
-from .bandpass import HstFilterInfo
-from .exceptions import UserError
-from .fitting.stars_patches import StarField
-from .fitting.stars_psf import ImageProfile, IntegratedMoffat, MoffatProfile
-from .io import read_hst_image
-from .masks import MaskMaker
-from .models.pixel import optical_fwhm, pixel_fwhm
-from .template import (
+from .._numbers import read_number
+from ..bandpass import HstFilterInfo
+from ..exceptions import UserError
+from ..fitting.stars.patches import StarField
+from ..fitting.stars.psf import ImageProfile, IntegratedMoffat, MoffatProfile
+from ..io import read_hst_image
+from ..masks import MaskMaker
+from ..models.pixel import optical_fwhm, pixel_fwhm
+from ..template import (
     HstPSF,
     ImagePSF,
     Template,
@@ -28,9 +27,10 @@ from .template import (
     read_hst_psf,
     read_template,
 )
-from .template.geometry import grid_wcs, pixel_area, pixel_scales
-from .template.regrid import flux_factor
-from .template_source import refuse_both
+from ..template.geometry import grid_wcs, pixel_area, pixel_scales
+from ..template.regrid import flux_factor
+from ..template_source import refuse_both
+from .pixels import electrons_per_unit, relative_noise, saturation_level
 
 __all__ = ["HstStars", "MuseStars", "hst_stars", "muse_stars"]
 
@@ -63,7 +63,7 @@ class HstStars:
 
     Attributes
     ----------
-    field : `~muse_imphot.fitting.stars_patches.StarField`
+    field : `~muse_imphot.fitting.stars.patches.StarField`
         The pixels.
     wcs : `~astropy.wcs.WCS`
         Their coordinates.
@@ -105,7 +105,7 @@ class MuseStars:
 
     Attributes
     ----------
-    field : `~muse_imphot.fitting.stars_patches.StarField`
+    field : `~muse_imphot.fitting.stars.patches.StarField`
         The pixels.
     profile : `MoffatProfile`
         The PSF.

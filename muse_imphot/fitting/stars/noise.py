@@ -9,7 +9,7 @@ correlations would be too small, and the errors with them.
 import numpy as np
 from scipy import ndimage
 
-from .noise import measure_noise, robust_scatter
+from ..noise import measure_noise, robust_scatter
 
 __all__ = ["choose_noise", "mosaic", "sky_around"]
 
@@ -37,7 +37,7 @@ def sky_around(problem, values, scatter):
 
     Parameters
     ----------
-    problem : `~muse_imphot.fitting.stars_problem.StarsProblem`
+    problem : `~muse_imphot.fitting.stars.problem.StarsProblem`
         The image and its stars.
     values : 1D `~numpy.ndarray`
         The parameters.

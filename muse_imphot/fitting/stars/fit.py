@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from ..exceptions import FitError
-from .least_squares import FitInfo, NormalEquationsFitter
-from .noise import NoiseModel, weighted_products
-from .normal_equations import invert
-from .stars_noise import choose_noise, sky_around
-from .stars_patches import cut_out, flat_topped, half_width, locate, make_patches
-from .stars_problem import StarsProblem
+from ...exceptions import FitError
+from ..least_squares import FitInfo, NormalEquationsFitter
+from ..noise import NoiseModel, weighted_products
+from ..normal_equations import invert
+from .noise import choose_noise, sky_around
+from .patches import cut_out, flat_topped, half_width, locate, make_patches
+from .problem import StarsProblem
 
 __all__ = ["StarsFit", "fit_stars"]
 
@@ -57,7 +57,7 @@ class StarsFit:
     columns : 2D `~numpy.ndarray` of int
         Where flux, x, y and background of each star are in the covariance; -1 if nowhere. The
         slopes, if there are any, follow on the background.
-    patches : list of `~muse_imphot.fitting.stars_patches.Patch`
+    patches : list of `~muse_imphot.fitting.stars.patches.Patch`
         The pixels.
     models : list of 2D `~numpy.ndarray`
         The model in each patch.
@@ -135,13 +135,13 @@ def fit_stars(
 
     Parameters
     ----------
-    image : `~muse_imphot.fitting.stars_patches.StarField`
+    image : `~muse_imphot.fitting.stars.patches.StarField`
         The image.
     positions : 2D array_like
         Expected positions (x, y) in pixels, shape (n, 2).
     radii : 1D array_like
         Radii of the circles to fit (arcsec).
-    profile : `~muse_imphot.fitting.stars_psf.MoffatProfile` or ImageProfile
+    profile : `~muse_imphot.fitting.stars.psf.MoffatProfile` or ImageProfile
         The PSF.
     start : dict
         The shape of the PSF, by name: starting values, and those that are held. For a profile

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from .noise import robust_scatter
+from ..noise import robust_scatter
 
 __all__ = ["Quantity", "deviant", "mean_weights"]
 

@@ -9,7 +9,7 @@ centres of pixels. The pixel of the detector is part of it.
 import numpy as np
 from scipy import fft, ndimage
 
-from ..models.moffat import BETA_BOUNDS, core_radius
+from ...models.moffat import BETA_BOUNDS, core_radius
 
 __all__ = ["ImageProfile", "IntegratedMoffat", "MoffatProfile"]
 

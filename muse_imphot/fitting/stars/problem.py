@@ -7,10 +7,10 @@ import dataclasses
 
 import numpy as np
 
-from .least_squares import Point
-from .noise import robust_scatter
-from .normal_equations import invert
-from .stars_patches import neighbours, unlike_opposite
+from ..least_squares import Point
+from ..noise import robust_scatter
+from ..normal_equations import invert
+from .patches import neighbours, unlike_opposite
 
 __all__ = ["StarsProblem"]
 
@@ -31,15 +31,15 @@ class StarsProblem:
 
     Parameters
     ----------
-    image : `~muse_imphot.fitting.stars_patches.StarField`
+    image : `~muse_imphot.fitting.stars.patches.StarField`
         The image.
-    profile : `~muse_imphot.fitting.stars_psf.MoffatProfile`, or another profile
+    profile : `~muse_imphot.fitting.stars.psf.MoffatProfile`, or another profile
         The PSF.
     start : dict
         The shape of the PSF, by name.
     free : iterable of str
         Which parameters of the shape to fit.
-    patches : list of `~muse_imphot.fitting.stars_patches.Patch`
+    patches : list of `~muse_imphot.fitting.stars.patches.Patch`
         The pixels; their ``used`` and ``sigma`` change during the fit.
     peaks : 2D `~numpy.ndarray`
         Where the stars are (pixels), shape (n, 2); NaN for those that the image does not show.

@@ -7,14 +7,14 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from ._star_match import other_match
-from .fitting.stars_mean import Quantity, deviant, mean_weights
-from .io.headers import observation_meta
-from .results import FittedStarPhotometry, FittedValue, sky_offsets
-from .results.derived import covariance_block, fwhm_without_pixel
-from .results.flags import FitFlags
-from .results.values import StarImages
-from .template.geometry import pixel_scales
+from ..fitting.stars.mean import Quantity, deviant, mean_weights
+from ..io.headers import observation_meta
+from ..results import FittedStarPhotometry, FittedValue, sky_offsets
+from ..results.derived import covariance_block, fwhm_without_pixel
+from ..results.flags import FitFlags
+from ..results.values import StarImages
+from ..template.geometry import pixel_scales
+from .match import other_match
 
 __all__ = ["collect"]
 
@@ -53,7 +53,7 @@ def collect(pair, muse, source, name):
         The fits.
     muse : `~astropy.nddata.CCDData`
         The MUSE image.
-    source : `~muse_imphot._star_images.HstStars`
+    source : `~muse_imphot.star_photometry.images.HstStars`
         The HST image.
     name : str
         Name of the result.

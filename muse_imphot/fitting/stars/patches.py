@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from .noise import robust_scatter
+from ..noise import robust_scatter
 
 __all__ = [
     "Patch",

@@ -11,18 +11,18 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from ._methods import star_terms
-from ._star_images import HST_RADIUS, MuseStars, hst_stars, muse_stars
-from ._star_results import collect
-from .exceptions import FitError, FitQualityWarning
-from .fitting.gates import SERIOUS
-from .fitting.stars import StarsFit, fit_stars
-from .fitting.stars_mean import deviant
-from .io import read_muse_image, source_name
-from .products import planned_products
-from .results.flags import FitFlags
-from .star_lists import prepare_stars
-from .template_source import weight_of
+from .._methods import star_terms
+from ..exceptions import FitError, FitQualityWarning
+from ..fitting.gates import SERIOUS
+from ..fitting.stars import StarsFit, fit_stars
+from ..fitting.stars.mean import deviant
+from ..io import read_muse_image, source_name
+from ..products import planned_products
+from ..results.flags import FitFlags
+from ..star_lists import prepare_stars
+from ..template_source import weight_of
+from .images import HST_RADIUS, MuseStars, hst_stars, muse_stars
+from .results import collect
 
 __all__ = ["StarPair", "fit_image_and_star_photometry", "fit_star_photometry"]
 
@@ -196,7 +196,7 @@ def fit_image_and_star_photometry(
     UserError
         As for both.
     """
-    from .photometry import fit_image_photometry
+    from ..photometry import fit_image_photometry
 
     if star is None and regions in ("star", "notstar"):
         regions = None
@@ -228,7 +228,7 @@ class StarPair:
     ----------
     table : `~astropy.table.QTable`
         The stars, see `~muse_imphot.star_lists.prepare_stars`.
-    target : `~muse_imphot._star_images.MuseStars`
+    target : `~muse_imphot.star_photometry.images.MuseStars`
         How stars were fitted in the MUSE image.
     muse, hst : `~muse_imphot.fitting.stars.StarsFit`
         The fits; ``hst`` is None if that image shows no star.

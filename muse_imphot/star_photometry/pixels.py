@@ -6,7 +6,7 @@ What header and weights of an image tell about its pixels: photons, saturation, 
 import numpy as np
 from astropy import units as u
 
-from .io.headers import card_value, parse_unit
+from ..io.headers import card_value, parse_unit
 
 __all__ = ["electrons_per_unit", "relative_noise", "saturation_level"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from .start import correlate_masked
+from ..start import correlate_masked
 
 __all__ = ["Surroundings", "rebin_light", "rival_offset"]
 

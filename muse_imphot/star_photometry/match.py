@@ -5,7 +5,7 @@ Whether a star is the same source in the MUSE and the HST image.
 
 import numpy as np
 
-from .fitting.stars_match import Surroundings, rebin_light, rival_offset
+from ..fitting.stars.match import Surroundings, rebin_light, rival_offset
 
 __all__ = ["other_match"]
 
@@ -18,7 +18,7 @@ def other_match(pair, source, i, *, offset, turn, radius):
     ----------
     pair : `~muse_imphot.star_photometry.StarPair`
         The fits.
-    source : `~muse_imphot._star_images.HstStars`
+    source : `~muse_imphot.star_photometry.images.HstStars`
         The HST image.
     i : int
         The star.
