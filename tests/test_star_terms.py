@@ -6,12 +6,14 @@ import pytest
 from astropy.io import fits
 from cli_samples import run_main
 
-from muse_imphot import _methods, fit_image_and_star_photometry
-from muse_imphot._methods import IMAGE, STARS, check_stars, fit_stars, star_terms
+from muse_imphot import fit_image_and_star_photometry
+from muse_imphot._methods import IMAGE, STARS, check_stars, star_terms
 from muse_imphot.cli.main import main
 from muse_imphot.exceptions import UserError
 from muse_imphot.results import read_result_list
 from muse_imphot.simulate import Scene, simulate_pair
+from muse_imphot.star_photometry import by_method
+from muse_imphot.star_photometry.by_method import fit_stars
 
 AT = (53.16, -27.78)
 
@@ -118,8 +120,8 @@ class TestCommand:
             seen.update(options)
             return original(function, options)
 
-        original = _methods.accepted
-        monkeypatch.setattr(_methods, "accepted", accepted)
+        original = by_method.accepted
+        monkeypatch.setattr(by_method, "accepted", accepted)
         assert self.run(files, star, "--method", "star", "--hst-weight", weight) == 0
         assert str(seen["hst_weight"]) == str(weight)
         fits.PrimaryHDU(np.ones((5, 5), dtype="f4")).writeto(weight, overwrite=True)

@@ -201,7 +201,7 @@ def _fit_image(task, image):
 
 
 def _fit_stars(task, image):
-    from .._methods import fit_stars
+    from ..star_photometry.by_method import fit_stars
 
     options = {**_options(task), **task.stars, "name": task.name}
     result = fit_stars(task.hst, image, task.methods, **options)

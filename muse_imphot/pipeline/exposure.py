@@ -9,12 +9,13 @@ result that says why there is no fit.
 import logging
 import os
 
-from .._methods import IMAGE, STARS, fit_stars
+from .._methods import IMAGE, STARS
 from ..bandpass import load_bandpass
 from ..exceptions import HeaderError, InputFileError, UserError
 from ..io import open_cube, read_muse_image, write_muse_image
 from ..photometry import TemplateSource, fit_image_photometry
 from ..results import failed_result
+from ..star_photometry.by_method import fit_stars
 from ..template import write_template
 from ..wideband import wideband_images
 from .drawing import DETAILS, draw, in_folder
