@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -34,6 +33,7 @@ from muse_imphot.pipeline.tasks import OutputPaths
 from muse_imphot.psf_wavelength import read_psf
 from muse_imphot.results import FittedImagePhotometry, FittedStarPhotometry, FittedValue
 from muse_imphot.simulate import simulate_exposure
+from muse_imphot.star_photometry import by_method
 from muse_imphot.template import HstPSF
 
 FILTERS = ("F606W", "F775W")
@@ -760,8 +760,7 @@ def stars(monkeypatch):
         value = FittedValue(0.7, 0.01)
         return FittedStarPhotometry(name=name, filter="F606W", fwhm=value, beta=value, pivot=6000.0)
 
-    module = SimpleNamespace(fit_star_photometry=fit_star_photometry)
-    monkeypatch.setitem(sys.modules, "muse_imphot.star_photometry", module)
+    monkeypatch.setattr(by_method, "fit_star_photometry", fit_star_photometry)
     return seen
 
 

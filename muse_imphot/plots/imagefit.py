@@ -185,13 +185,15 @@ def draw_parameters(axes, result):
         _write_row(axes, label, value, error, options)
         y -= height
     if unit:
-        _write_unit(axes, y - height / 2, result.unit)
+        _write_unit(axes, y - height / 2, result.unit, height)
 
 
-def _write_unit(axes, y, unit):
+def _write_unit(axes, y, unit, height):
     """Name the unit of background and rms; as plain text if the formula is too long."""
     words, width = "background and rms in", 0.9 * axes.get_position().width
-    look = {"va": "center", "fontsize": 8.5, "color": GREY}
+    # Exponents take more of the height of a row than letters do.
+    points = 72.0 * height * axes.get_position().height * axes.get_figure().get_figheight()
+    look = {"va": "center", "fontsize": min(8.5, 0.7 * points), "color": GREY}
     note = axes.text(0.05, y, f"{words} {unit_label(unit)}", **look)
     if note.get_window_extent().width > width * axes.get_figure().bbox.width:
         note.remove()
