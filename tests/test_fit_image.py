@@ -535,6 +535,21 @@ class TestExtraTerms:
         assert scores[1].estimate == pytest.approx(truth, abs=0.6 * abs(wrong))
         assert judge(off) & FitFlags.MISSING_TERM
 
+    @pytest.mark.parametrize(("name", "wrong"), [("scale", 4.0), ("bg", -4.0), ("dy", 4.0)])
+    def test_held_with_a_noisy_template(self, name, wrong):
+        """What was subtracted for the noise of the template counts for values that are held."""
+        pair = small_pair(1, hst_noise=0.02)
+        template = small_template(pair, measure_noise=True)
+        free = fit_sky(template, pair.muse, reject=False)
+        assert 0.1 < free.template_variance < 0.5
+        error = np.sqrt(np.diag(free.covariance))[free.free.index(name)]
+        for off in (0.0, wrong):
+            held = {name: free.values[name] + off * error}
+            fit = fit_sky(template, pair.muse, fixed=held, reject=False)
+            score = {s.name: s for s in fit.scores}[name]
+            assert score.significance == pytest.approx(-off, abs=0.05 + 0.3 * abs(off))
+            assert (score.estimate - free.values[name]) / error == pytest.approx(0.0, abs=1.5)
+
     def test_all_terms_free(self, field):
         fit = fit_sky(field[1], field[0].muse, free=EXTRA_TERMS, reject=False)
         assert fit.free == (*NAMES, *EXTRA_TERMS)
@@ -635,3 +650,92 @@ def test_noise_of_the_simulation_is_what_it_says():
     noise = noise_image(np.random.default_rng(1), (400, 400), correlation=0.25)
     neighbour = np.mean(noise[:, 1:] * noise[:, :-1])
     assert neighbour == pytest.approx(0.5 / 1.25, abs=0.02)
+
+
+class TestMinimum:
+    """The fit ends where a slow and exact one does."""
+
+    @staticmethod
+    def both(pair, template, **options):
+        data, sigma = pair.muse.data, np.sqrt(pair.muse.uncertainty.array)
+        options = FitOptions(max_offset=2.0, reject=False, **options)
+        exact = NormalEquationsFitter(tolerance=1e-4)
+        fits = [
+            fit_image(template, data, sigma, ~pair.muse.mask, options=options, fitter=fitter)
+            for fitter in (None, exact)
+        ]
+        errors = np.sqrt(np.diag(fits[1].covariance))
+        values = [np.array([fit.values[n] for n in fit.free]) for fit in fits]
+        return fits[0], (values[0] - values[1]) / errors
+
+    @pytest.mark.parametrize("seed", [3, 6, 11])
+    def test_faint_field(self, field, seed):
+        """Where the noise decides how far each step is from the last one."""
+        pair = field[0].with_noise(seed, noise=1.5)
+        fit, apart = self.both(pair, field[1], free=("e1", "e2"))
+        assert fit.info.message == "converged"
+        assert fit.info.nfev < 12
+        assert_allclose(apart, 0.0, atol=0.02)
+
+    def test_noisy_template(self):
+        pair = small_pair(1, hst_noise=0.003)
+        fit, apart = self.both(pair, small_template(pair, measure_noise=True))
+        assert fit.info.message == "converged"
+        assert fit.info.nfev < 8
+        assert_allclose(apart, 0.0, atol=0.02)
+
+
+class TestUnits:
+    """Single precision sees nothing of the unit of an image or of a template."""
+
+    @pytest.mark.parametrize("given", [True, False])
+    @pytest.mark.parametrize(("image", "sky"), [(1e-20, 1e-20), (1e15, 1.0), (1.0, 1e20)])
+    def test_any_unit(self, field, image, sky, given):
+        pair, template = field
+        sigma = np.sqrt(pair.muse.uncertainty.array) if given else None
+        plain, other = (
+            fit_image(
+                dataclasses.replace(template, image=template.image * b),
+                pair.muse.data * a,
+                sigma if sigma is None else sigma * a,
+                np.ones(pair.muse.shape, dtype=bool),
+                options=FitOptions(max_offset=2.0, free=("bg_x",), bootstrap=5),
+            )
+            for a, b in ((1.0, 1.0), (image, sky))
+        )
+        assert other.info.success
+        units = {"scale": image / sky, "bg": image, "bg_x": image}
+        sizes = np.array([units.get(name, 1.0) for name in plain.free])
+        outer = np.outer(sizes, sizes)
+        errors = np.sqrt(np.diag(plain.covariance))
+        apart = [other.values[n] / units.get(n, 1.0) - plain.values[n] for n in plain.free]
+        assert_allclose(apart / errors, 0.0, atol=1e-3)
+        for name in ("covariance", "bootstrap_covariance"):
+            found, expected = getattr(other, name) / outer, getattr(plain, name)
+            assert_allclose(found / np.outer(errors, errors), expected / np.outer(errors, errors),
+                            atol=2e-3)  # fmt: skip
+        for name in ("model", "sigma"):
+            assert_allclose(getattr(other, name) / image, getattr(plain, name), rtol=1e-4)
+        assert_allclose(other.info.residual / image, plain.info.residual, atol=1e-4)
+        found, expected = other.info.param_cov / outer, plain.info.param_cov
+        assert_allclose(found / np.outer(errors, errors), expected / np.outer(errors, errors),
+                        atol=2e-3)  # fmt: skip
+        assert [s.name for s in other.scores] == [s.name for s in plain.scores]
+        assert judge(other) == judge(plain)
+
+    def test_held_values(self, field):
+        """They are given, and tested, in the unit of the image."""
+        pair, template = field
+        fixed = {"bg": 0.3e-20, "scale": 0.9}
+        scaled = dataclasses.replace(template, image=template.image * 1e-20)
+        muse = CCDData(pair.muse.data * 1e-20, unit="adu")
+        sigma = np.sqrt(pair.muse.uncertainty.array) * 1e-20
+        fit = fit_sky(scaled, muse, sigma=sigma, fixed=fixed, min_scale=0.1, reject=False)
+        assert {name: fit.values[name] for name in fixed} == fixed
+        estimate = {s.name: s.estimate for s in fit.scores}
+        assert estimate["bg"] == pytest.approx(0.05e-20, abs=0.02e-20)
+
+    @pytest.mark.parametrize("draws", [1, -3])
+    def test_too_few_draws(self, draws):
+        with pytest.raises(FitError, match=f"bootstrap: {draws} draws have no scatter; give"):
+            FitOptions(bootstrap=draws)

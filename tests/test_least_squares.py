@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of the fitter on problems whose answer is known."""
 
+import dataclasses
 import pickle
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.modeling import Fittable2DModel, Parameter, models
 from astropy.modeling.fitting import TRFLSQFitter
 from hypothesis import given, settings
@@ -14,7 +16,8 @@ from scipy.optimize import lsq_linear
 
 from muse_imphot.fitting import FitInfo, NormalEquationsFitter
 from muse_imphot.fitting.least_squares import Point
-from muse_imphot.fitting.normal_equations import pixel_blocks
+from muse_imphot.fitting.normal_equations import enough_is_left, pixel_blocks
+from muse_imphot.models import MoffatPSF2D
 
 
 class Plane(Fittable2DModel):
@@ -359,6 +362,24 @@ class TestModel:
         with pytest.raises(ValueError, match="Sersic2D has no fit_deriv"):
             NormalEquationsFitter()(model, X, Y, *plane_data)
 
+    def test_units(self):
+        """Parameters are converted into the units of the data, and the result has these."""
+        y, x = np.mgrid[-1:1:20j, -1:1:20j] * u.arcsec
+        truth = MoffatPSF2D(
+            flux=2.0 * u.Jy * u.arcsec**2, x_0=0.1 * u.arcsec, y_0=0.0 * u.arcsec,
+            fwhm=0.7 * u.arcsec, beta=2.5,
+        )  # fmt: skip
+        start = MoffatPSF2D(
+            flux=1.0 * u.Jy * u.arcsec**2, x_0=0.0 * u.mas, y_0=20.0 * u.mas, fwhm=900.0 * u.mas,
+            beta=3.0,
+        )  # fmt: skip
+        fitted = NormalEquationsFitter()(start, x, y, truth(x, y))
+        assert_allclose(fitted.flux.quantity.to_value(u.Jy * u.arcsec**2), 2.0, rtol=1e-5)
+        assert_allclose(fitted.fwhm.quantity.to_value(u.mas), 700.0, rtol=1e-5)
+        assert_allclose(fitted.x_0.quantity.to_value(u.mas), 100.0, rtol=1e-5)
+        assert_allclose(fitted.beta.value, 2.5, rtol=1e-5)
+        assert start.fwhm.value == 900.0
+
     def test_astropy_models(self):
         truth = models.Gaussian2D(5, 1, 0, 2, 3, 0.0)
         start = models.Gaussian2D(4, 0.5, 0.2, 2.5, 2.5, 0.1)
@@ -428,7 +449,71 @@ class Parabola:
         return info
 
 
+class Bent:
+    """
+    A problem in which half of each step is undone by what is left in the residual.
+
+    The model of two data is ``(a, -a^2 / 4)``, the data are ``(0, -1)``: the derivatives at another
+    place are blind to the latter.
+    """
+
+    start, bounds = np.array([6.0]), (np.array([-50.0]), np.array([50.0]))
+    names, n_data, can_glance = ("a",), 2, True
+
+    def __init__(self):
+        self.calls = []
+
+    def clip(self, values):
+        return values
+
+    def _point(self, values, derivatives):
+        residual = np.array([-values[0], -1.0 + 0.25 * values[0] ** 2])
+        chi2 = float(residual @ residual)
+        normal = derivatives @ derivatives.T
+        gradient = derivatives @ residual
+        return Point(values, chi2, gradient, normal, derivatives, chi2, residual=residual)
+
+    def linearise(self, values):
+        self.calls.append("linearise")
+        return self._point(values, np.array([[1.0, -0.5 * values[0]]]))
+
+    def glance(self, values, point, size):
+        self.calls.append("glance")
+        found = self._point(values, point.derivatives)
+        older = point.older.derivatives @ found.residual
+        found.before, found.doubt = size, (size / point.older.size) * (found.gradient - older)
+        return found
+
+    def finish(self, point, info):
+        info.solution = point.values
+        return info
+
+
 class TestProblem:
+    def test_borrowed_derivatives_may_be_blind(self):
+        """A step that they do not show is not taken for none at all."""
+        problem = Bent()
+        info = NormalEquationsFitter(tolerance=0.03).solve(problem)
+        assert info.success
+        assert info.message == "converged"
+        assert "glance" in problem.calls
+        assert_allclose(info.solution, [0.0], atol=0.05)
+        assert info.nfev < 15
+
+    @pytest.mark.parametrize("chi2", [1.0, np.nan])
+    def test_no_objective_anywhere(self, chi2):
+        """That steps become small means nothing where there is nothing to lower."""
+        problem = Parabola()
+        linearise = problem.linearise
+
+        def without(values):
+            return dataclasses.replace(linearise(values), objective=np.inf, chi2=chi2)
+
+        problem.linearise = without
+        info = NormalEquationsFitter().solve(problem)
+        assert not info.success
+        assert info.message == "there is no minimum where the objective exists"
+
     def test_any_problem(self):
         problem = Parabola()
         info = NormalEquationsFitter().solve(problem)
@@ -455,6 +540,21 @@ class TestProblem:
         point.move(np.array([1.5]))
         assert_allclose(point.residual, [0.5, 0.0, -0.5])
         assert_array_equal(point.values, [1.5])
+
+    def test_point_moves_by_any_step(self):
+        """A parameter without effect may go anywhere."""
+        derivatives = np.array([[1.0, 2.0], [0.0, 0.0]], dtype=np.float32)
+        point = Point(np.zeros(2), 0.0, None, None, derivatives, residual=np.ones(2))
+        point.move(np.array([0.5, 1e200]))
+        assert_allclose(point.residual, [0.5, 0.0])
+        assert_array_equal(point.values, [0.5, 1e200])
+
+    def test_nothing_is_left_of_nothing(self):
+        """Without information there is none left, whatever the correction."""
+        normal = np.diag([1.0, 0.0])
+        assert not enough_is_left(normal - np.diag([0.0, 1e20]), normal)
+        assert enough_is_left(np.diag([0.5, 0.5]), np.eye(2))
+        assert not enough_is_left(np.diag([0.5, 0.005]), np.eye(2))
 
     @pytest.mark.parametrize("size", [1, 3, 10, 11])
     def test_blocks(self, size):

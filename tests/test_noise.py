@@ -8,7 +8,7 @@ import pytest
 from helpers import small_pair, small_template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d, correlate2d
 
@@ -18,7 +18,13 @@ from muse_imphot.fitting import (
     measure_noise,
     sandwich_covariance,
 )
-from muse_imphot.fitting.noise import median, robust_scatter, split_noise, weighted_products
+from muse_imphot.fitting.noise import (
+    _bounded,
+    median,
+    robust_scatter,
+    split_noise,
+    weighted_products,
+)
 from muse_imphot.fitting.template_noise import SeenTemplateNoise
 from muse_imphot.models import TemplateImage2D
 from muse_imphot.simulate.instruments import noise_image
@@ -399,3 +405,16 @@ def test_square_of_the_noise_of_the_template():
     assert np.abs(difference).max() < 0.45
     assert np.all(np.diag(expected)[[1, 2]] < 0)
     assert np.all(np.diag(found)[[1, 2]] < -0.2 * np.diag(expected)[[1, 2]])
+
+
+def test_change_of_a_matrix_is_bounded():
+    """However negative the square of a noise is expected to be, some of the variance is left."""
+    matrix = np.diag([1.0, 1e-20]) + 1e-10 * np.array([[0.0, 0.3], [0.3, 0.0]])
+    small = np.diag([-0.3, 0.2e-20])
+    assert_array_equal(_bounded(small, matrix), small)
+    left = matrix + _bounded(np.diag([-5.0, 0.0]), matrix)
+    size = np.sqrt(np.diag(matrix))
+    values = np.linalg.eigvalsh(left / np.outer(size, size))
+    assert 0.02 < values[0] < 0.2
+    assert left[1, 1] == pytest.approx(1e-20, rel=0.1)
+    assert_array_equal(_bounded(small, np.zeros((2, 2)) - 1.0), np.zeros((2, 2)))

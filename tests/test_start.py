@@ -207,6 +207,13 @@ class TestGuessOffset:
         known[-8:, -8:] = True
         assert self.guess((0, 0), noise=0.1, good=good, known=known) is None
 
+    @pytest.mark.parametrize("empty", ["good", "known"])
+    def test_no_usable_pixel(self, empty):
+        shape = tuple(n + 2 * self.margin for n in self.shape)
+        masks = {"good": np.ones(self.shape, dtype=bool), "known": np.ones(shape, dtype=bool)}
+        masks[empty][...] = False
+        assert self.guess((0, 0), **masks) is None
+
     def test_no_search_at_all(self):
         """Where no shift is wanted, those beyond still tell what chance does."""
         guess = self.guess((0, 0), noise=0.3, max_shift=0)

@@ -405,6 +405,15 @@ class TestNoOverlap:
         with pytest.raises(GeometryError, match="do not overlap"):
             small_template_of(hst, pair.muse)
 
+    def test_holes_everywhere(self, pair):
+        data = pair.hst.data.copy()
+        data[::4, ::4] = np.nan
+        hst = CCDData(data, unit=pair.hst.unit, wcs=pair.hst.wcs, mask=np.isnan(data))
+        hst.meta.update(pair.hst.meta)
+        message = r"covers the MUSE field, but no pixel of MUSE .*\(6\.2\d? % of them .* fill"
+        with pytest.raises(GeometryError, match=message):
+            small_template_of(hst, pair.muse)
+
 
 class TestFilters:
     def test_hst_psf(self):

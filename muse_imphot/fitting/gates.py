@@ -54,7 +54,7 @@ _LOST = FitFlags.AT_BOUND | FitFlags.NOT_CONVERGED
 # another one.
 _BY_CHANCE, _BEYOND_DOUBT = 8.0, 20.0
 
-_ADVICE = "check the coordinates of both, or give the offset (init_dx, init_dy)"
+_ADVICE = "check the coordinates, or give the offset (init_dx, init_dy; --init-dx, --init-dy)"
 
 _LARGE_FWHM_ERROR, _LARGE_BETA_ERROR = 0.1, 0.3
 

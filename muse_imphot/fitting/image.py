@@ -22,6 +22,7 @@ from .outliers import find_outliers, outlier_mask
 from .score import score_tests
 from .setup import FitSetup, starting_offset
 from .start import OffsetGuess
+from .units import Units
 
 __all__ = ["FitOptions", "ImageFit", "fit_image"]
 
@@ -93,6 +94,11 @@ class FitOptions:
                     f"free: unknown term {name!r}; those that can be freed are "
                     f"{', '.join(EXTRA_TERMS)}"
                 )
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise FitError(
+                f"bootstrap: {self.bootstrap} draws have no scatter; give a number from 2 on "
+                "(100 or more for errors good to 10 %), or 0 for no bootstrap"
+            )
 
 
 @dataclass
@@ -196,6 +202,11 @@ def fit_image(template, data, sigma, good, *, exclude=None, options=None, fitter
         the template.
     """
     options = options or FitOptions()
+    units = Units.of(template, data, sigma, good)
+    if units:
+        *given, options = units.given(template, data, sigma, options)
+        fit = fit_image(*given, good, exclude=exclude, options=options, fitter=fitter)
+        return units.found(fit)
     if exclude is None:
         nothing = np.zeros(data.shape, dtype=bool)
         offset, guess = starting_offset(template, data, good, nothing, options)
@@ -402,7 +413,10 @@ class _Run:
             covariance = sandwich_covariance(
                 derivatives, setup.sigma, setup.used, info.param_cov, noise, self._seen_noise()
             )
-            scores = score_tests(self.model, setup, info, residual, covariance, EXTRA_TERMS)
+            scores = score_tests(
+                self.model, setup, info, residual, covariance, EXTRA_TERMS,
+                noise=noise, correction=self.fitter.correction,
+            )  # fmt: skip
         info.nfev = self.evaluations
         values = dict(zip(self.model.param_names, (float(v) for v in self.model.parameters)))
         values["dx"], values["dy"] = setup.offset_of(self.model)

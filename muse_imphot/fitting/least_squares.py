@@ -6,7 +6,11 @@ A fitter for models with few parameters and many pixels, with the protocol of as
 from dataclasses import dataclass, field
 
 import numpy as np
-from astropy.modeling.fitting import fitter_to_model_params, model_to_fit_params
+from astropy.modeling.fitting import (
+    fitter_to_model_params,
+    fitter_unit_support,
+    model_to_fit_params,
+)
 
 from .normal_equations import (
     bounded_step,
@@ -25,7 +29,10 @@ _PATIENCE = 0.05
 
 # After a step of so many errors at most, a fit with such a tolerance or a larger one takes the
 # derivatives to be those before it. How much smaller the next step is tells by which part they
-# change, and so by which part of the errors the solution is off: by less than the tolerance.
+# change, and so by which part of the errors the solution is off: by less than the tolerance. That
+# is, as far as the model goes. What the change does to the noise in the residual, to which the old
+# derivatives are blind, is known from the change at the step before. Where a step did not lead
+# down, nothing of all this can be relied on.
 _NEAR, _COARSE, _ALIKE = 10.0, 0.01, 1.0 / 3.0
 
 
@@ -144,12 +151,12 @@ class NormalEquationsFitter:
         model : `~astropy.modeling.Fittable2DModel`
             The model, with the starting values of its parameters.
         x, y, z : array_like
-            Coordinates and data, of the same shape.
+            Coordinates and data, of the same shape. With units, if the parameters have units.
         weights : array_like, optional
             One over the standard deviation of each datum; zero leaves a datum out, whatever its
             value.
         inplace : bool, optional
-            Whether to change ``model`` itself rather than a copy.
+            Whether to change ``model`` itself rather than a copy, unless there are units.
         far : bool, optional
             Whether the start is likely to be far from the solution. With ``single`` the first step
             is then taken from a model that is rough, but takes half the time.
@@ -164,6 +171,11 @@ class NormalEquationsFitter:
             If the model has no derivatives or no free parameter, if a start lies outside the
             bounds, or if the data are not finite where their weight is not zero.
         """
+        return self._fit(model, x, y, z, weights=weights, inplace=inplace, far=far)
+
+    @fitter_unit_support
+    def _fit(self, model, x, y, z, *, weights, inplace, far):
+        """Fit a model without units."""
         if model.fit_deriv is None:
             raise ValueError(f"model: {type(model).__name__} has no fit_deriv, which is needed")
         fitted = model if inplace else model.copy()
@@ -194,7 +206,7 @@ class NormalEquationsFitter:
         """
         point = problem.linearise(problem.start, **({"rough": True} if rough else {}))
         info = FitInfo(nfev=1, n_data=problem.n_data, free=problem.names)
-        damping = 1e-3
+        damping, raised, smooth = 1e-3, False, True
         if not np.all(np.isfinite(point.normal)):
             info.message = "the model is not finite at the start"
             return problem.finish(point, info)
@@ -202,7 +214,7 @@ class NormalEquationsFitter:
             step = bounded_step(point, problem.bounds, 0.0)
             size = self._size(step, point, problem)
             settled = not point.rough and size <= _ALIKE * self.tolerance * point.before
-            if settled and self._is_small(step, size, point):
+            if settled and self._is_small(step, size, point) and not self._doubt(point, problem):
                 info.success, info.message = True, "converged"
                 # The last step costs nothing and makes the solution better than the tolerance.
                 point.move(problem.clip(point.values + step))
@@ -210,9 +222,13 @@ class NormalEquationsFitter:
             if info.nfev >= self.maxiter:
                 info.message = f"no convergence after {self.maxiter} evaluations"
                 break
+            if settled and point.borrowed:
+                point = problem.linearise(point.values)
+                info.nfev += 1
+                continue
             step = bounded_step(point, problem.bounds, damping)
             values = problem.clip(point.values + step)
-            near = size <= _NEAR and not (point.rough or point.borrowed)
+            near = smooth and size <= _NEAR and point.older is not None and not point.borrowed
             if near and self.tolerance >= _COARSE and getattr(problem, "can_glance", False):
                 trial = problem.glance(values, point, size)
             else:
@@ -220,9 +236,14 @@ class NormalEquationsFitter:
             info.nfev += 1
             # Where there is no objective, chi-square leads to where there is one.
             if (trial.objective, trial.chi2) <= (point.objective, point.chi2):
-                point, damping = trial, max(damping * 0.1, 1e-9)
-            elif point.rough and damping > _PATIENCE:
-                # Perhaps it only seems to be worse.
+                trial.older = _Older.of(point, size)
+                point = trial
+                # What was just found to be necessary is so for the next step, too.
+                damping, raised = damping if raised else max(damping * 0.1, 1e-9), False
+                continue
+            smooth = False
+            if point.borrowed or (point.rough and damping > _PATIENCE):
+                # Perhaps it only seems to be worse, or only its own derivatives lead on.
                 point = problem.linearise(point.values)
                 info.nfev += 1
             elif damping > 1e9:
@@ -230,8 +251,18 @@ class NormalEquationsFitter:
                 info.success, info.message = True, "converged to machine precision"
                 break
             else:
-                damping *= 10.0
+                damping, raised = damping * 10.0, True
+        if info.success and point.objective == np.inf:
+            info.success, info.message = False, "there is no minimum where the objective exists"
         return problem.finish(point, info)
+
+    def _doubt(self, point, problem):
+        """Whether borrowed derivatives may hide a step that is not negligible."""
+        if point.doubt is None:
+            return False
+        # The residual leads nowhere that these derivatives show, but where those before them lead.
+        hidden = solve_symmetric(point.normal, point.doubt)
+        return self._size(hidden, point, problem) > self.tolerance
 
     @staticmethod
     def _size(step, point, problem):
@@ -281,6 +312,11 @@ class Point:
     before : float
         Size of the step that led here from the parameters whose derivatives these are, in units of
         the errors; infinite if they are those here.
+    older : object or None
+        Derivatives at the parameters from which a step led to those whose derivatives these are,
+        and the ``size`` of that step.
+    doubt : 1D `~numpy.ndarray` or None
+        By how much the gradient may be off, because the derivatives are not those here.
     """
 
     values: np.ndarray
@@ -294,6 +330,8 @@ class Point:
     residual: np.ndarray = None
     rough: bool = False
     before: float = np.inf
+    older: object = None
+    doubt: np.ndarray = None
 
     @property
     def borrowed(self):
@@ -303,9 +341,26 @@ class Point:
     def move(self, values):
         """Go to parameters that are so close that the residual changes in proportion."""
         if self.residual is not None:
-            step = (values - self.values).astype(self.derivatives.dtype)
+            # Where the model does not depend on a parameter, steps may be beyond single precision.
+            limits = np.finfo(self.derivatives.dtype)
+            step = np.clip(values - self.values, limits.min, limits.max)
+            step = step.astype(self.derivatives.dtype)
             self.residual = self.residual - step @ self.derivatives
         self.values = values
+
+
+@dataclass
+class _Older:
+    """Derivatives that another point had, and the size of the step from there."""
+
+    derivatives: np.ndarray
+    size: float
+
+    @classmethod
+    def of(cls, point, size):
+        """Keep those of a point for the next one, so many errors away; None if that is nothing."""
+        size = size + point.before if point.borrowed else size
+        return cls(point.derivatives, size) if 0.0 < size < np.inf else None
 
 
 class _Problem:
@@ -403,6 +458,7 @@ class _Problem:
         model = self.model.evaluate(self.x, self.y, *self._parameters(values))
         residual = self.z - np.ravel(model)
         gradient, chi2 = weighted_gradient(point.derivatives, self.root, residual)
+        older = weighted_gradient(point.older.derivatives, self.root, residual)[0]
         normal = point.normal if point.uncorrected is None else point.uncorrected
         found = Point(
             values=np.array(values),
@@ -413,6 +469,7 @@ class _Problem:
             objective=chi2,
             residual=residual,
             before=size,
+            doubt=(size / point.older.size) * (gradient - older),
         )
         if self.correction is not None:
             self.set(values)

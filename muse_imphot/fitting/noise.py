@@ -13,6 +13,7 @@ from scipy import fft
 
 __all__ = [
     "NoiseModel",
+    "gradient_covariance",
     "measure_noise",
     "median",
     "robust_scatter",
@@ -30,6 +31,10 @@ _NEGLIGIBLE = 0.02
 
 # Where the noise of the template explains all of the residual, so much is still left to MUSE.
 _LEAST_LEFT = 0.01
+
+# The square of the noise of the template takes at most this part of the variance of a gradient
+# away.
+_MOST_TAKEN = -0.9
 
 
 @dataclass(frozen=True)
@@ -226,12 +231,51 @@ def sandwich_covariance(derivatives, sigma, used, inverse, noise, template=None)
         the template B has one more term, see
         `~muse_imphot.fitting.template_noise.SeenTemplateNoise`.
     """
+    return inverse @ gradient_covariance(derivatives, sigma, used, noise, template) @ inverse
+
+
+def gradient_covariance(derivatives, sigma, used, noise, template=None):
+    """
+    The covariance of the gradient of weighted least squares.
+
+    Parameters
+    ----------
+    derivatives, sigma, used, noise, template
+        As for `sandwich_covariance`.
+
+    Returns
+    -------
+    covariance : 2D `~numpy.ndarray`
+        ``B = J' W C W J``.
+    """
     weight = np.where(used, 1.0 / sigma, 0.0)
     own, seen = split_noise(noise, template, weight, used)
-    middle = weighted_products(derivatives, own, weight)
+    covariance = weighted_products(derivatives, own, weight)
     if seen is not None:
-        middle += weighted_products(derivatives, seen, weight**2) + seen.quadratic
-    return inverse @ middle @ inverse
+        covariance += weighted_products(derivatives, seen, weight**2)
+        covariance += _bounded(seen.quadratic, covariance)
+    return covariance
+
+
+def _bounded(change, matrix):
+    """
+    Return a change to a positive definite matrix that leaves some of it in every direction.
+
+    What is expected on the average leaves enough, but noise that was measured elsewhere in the
+    template may be more than the residual has.
+    """
+    scale = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
+    outer = np.outer(scale, scale)
+    try:
+        root = np.linalg.cholesky(matrix / outer + 1e-9 * np.eye(len(scale)))
+    except np.linalg.LinAlgError:
+        return np.zeros_like(change)
+    half = np.linalg.solve(root, change / outer)
+    values, vectors = np.linalg.eigh(np.linalg.solve(root, half.T))
+    if values[0] >= _MOST_TAKEN:
+        return change
+    sides = root @ vectors
+    return (sides * np.maximum(values, _MOST_TAKEN)) @ sides.T * outer
 
 
 def split_noise(noise, template, weight, used):

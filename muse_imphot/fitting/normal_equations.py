@@ -126,7 +126,9 @@ def enough_is_left(corrected, normal):
     """
     if not (np.all(np.isfinite(normal)) and np.all(np.isfinite(corrected))):
         return False
-    scale = np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
+    scale = np.sqrt(np.diag(normal).clip(0.0))
+    if not scale.all():
+        return False
     outer = np.outer(scale, scale)
     try:
         root = np.linalg.cholesky(normal / outer + 1e-9 * np.eye(len(normal)))

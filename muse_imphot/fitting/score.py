@@ -6,10 +6,11 @@ The score test needs no further fit: one Newton step in the term, at the solutio
 would be and how significant (Rao 1948, Proc. Cambridge Phil. Soc. 44, 50).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .noise import gradient_covariance
 from .normal_equations import pixel_blocks
 
 __all__ = ["Score", "score_tests"]
@@ -59,7 +60,7 @@ class Score:
     significance: float
 
 
-def score_tests(model, setup, info, residual, covariance, names):
+def score_tests(model, setup, info, residual, covariance, names, *, noise=None, correction=None):
     """
     Test terms that were held at zero, and values that were given.
 
@@ -77,6 +78,11 @@ def score_tests(model, setup, info, residual, covariance, names):
         The covariance of the free parameters.
     names : iterable of str
         The terms. Scale, background and offset are tested besides, where they were held.
+    noise : `~muse_imphot.fitting.NoiseModel`, optional
+        The noise of the residual, for the errors of values that were given. Those of other terms,
+        of which there are always some, are taken from the free parameters.
+    correction : `~muse_imphot.fitting.TemplateNoiseCorrection`, optional
+        What was subtracted for the noise of the template, if anything.
 
     Returns
     -------
@@ -89,30 +95,52 @@ def score_tests(model, setup, info, residual, covariance, names):
     own = np.empty((len(names), *shape), dtype=np.float32)
     known = dict(zip(info.free, free.reshape(-1, *shape)))
     model.linearise(names, model.parameters, own, given=known, image=False)
-    products = _weighted_products(own.reshape(len(names), -1), free, residual, setup.weights)
+    own = own.reshape(len(names), -1)
+    products = _weighted_products(own, free, residual, setup.weights)
+    everything = (*names, *info.free)
+    gradient, normal = _corrected(products, model, everything, correction)
     # Leave of the terms what the free parameters cannot imitate.
-    own, free = slice(0, len(names)), slice(len(names), len(products))
-    imitated = products[own, free] @ info.param_cov
-    change = products[own, free] - 0.5 * imitated @ products[free, free]
+    first, rest = slice(0, len(names)), slice(len(names), len(products))
+    imitated = normal[first, rest] @ info.param_cov
+    left = np.hstack([np.eye(len(names)), -imitated])
+    gradient, curvature = left @ gradient, np.einsum("ki,ij,kj->k", left, normal, left)
+    remaining = np.einsum("ki,ij,kj->k", left, products[:, :-1], left)
     squares = np.diagonal(products)
-    curvatures = squares[own] - 2.0 * np.einsum("ki,ki->k", imitated, change)
-    gradients = products[own, -1] - imitated @ products[free, -1]
-    if info.pull is not None:
-        # At the solution the residual is not at right angles to the derivatives, but to them and
-        # to what was subtracted for the noise of the template together.
-        gradients -= imitated @ info.pull
-    # Where next to nothing is left of a term, nothing can be said about it.
-    curvatures[curvatures < _LEAST_LEFT * squares[own]] = 0.0
-    excess = _noise_excess(info, squares[free], covariance)
+    excess = _noise_excess(info, squares[rest], covariance)
     found = []
-    for name, gradient, curvature in zip(names, gradients, curvatures):
-        alike = [excess[n] for n in _ALIKE.get(name, ()) if n in excess] or list(excess.values())
-        variance = curvature * np.mean(alike)
-        if curvature > 0 and variance > 0:
-            significance = float(gradient / np.sqrt(variance))
-            estimate = _held_value(name, model, setup) + float(gradient / curvature)
-            found.append(Score(name, estimate, significance))
+    for i, name in enumerate(names):
+        # Where next to nothing is left of a term, nothing can be said about it.
+        if min(curvature[i], remaining[i]) < _LEAST_LEFT * squares[i]:
+            continue
+        if noise is not None and name in _HELD:
+            image = (own[i] - imitated[i] @ free).reshape(1, *shape)
+            seen = None
+            if correction is not None:
+                seen = correction.seen(model, everything)
+                seen = replace(seen, quadratic=left[i : i + 1] @ seen.quadratic @ left[i : i + 1].T)
+            variance = gradient_covariance(image, setup.sigma, setup.used, noise, seen)[0, 0]
+        else:
+            alike = [excess[n] for n in _ALIKE.get(name, ()) if n in excess]
+            variance = remaining[i] * np.mean(alike or list(excess.values()))
+        if variance > 0:
+            estimate = _held_value(name, model, setup) + float(gradient[i] / curvature[i])
+            found.append(Score(name, estimate, float(gradient[i] / np.sqrt(variance))))
     return found
+
+
+def _corrected(products, model, names, correction):
+    """
+    Return gradient and normal matrix less what the noise of the template adds to them.
+
+    ``products`` are those of `_weighted_products`.
+    """
+    gradient, normal = products[:, -1], products[:, :-1]
+    if correction is None:
+        return gradient, normal
+    noise = correction.normal(model)
+    rows = [model.param_names.index(name) for name in names]
+    pull = model.scale.value * noise[model.param_names.index("scale"), rows]
+    return gradient + pull, normal - noise[np.ix_(rows, rows)]
 
 
 def _held_value(name, model, setup):

@@ -199,6 +199,8 @@ def guess_offset(image, good, template, known, *, max_shift):
     guess : `OffsetGuess` or None
         None when no shift can be compared at all.
     """
+    if not (good.any() and known.any()):
+        return None
     image, template = _compress(image, good), _compress(template, known)
     # Shifts beyond those wanted tell what chance does.
     reach = min((t - i) // 2 for t, i in zip(template.shape, image.shape))

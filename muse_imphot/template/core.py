@@ -236,8 +236,10 @@ class Template:
 
     def _cut(self, axis, n_pixels, moved, reach):
         """Return indices of the template around the MUSE pixels, and which of them there are."""
-        index = np.rint(np.arange(-reach, n_pixels + reach) + self.margin - moved).astype(int)
         last = self.known.shape[axis] - 1
+        # A fit that ran away may have moved it by any number.
+        moved = np.clip(moved, -2.0 * last, 2.0 * last)
+        index = np.rint(np.arange(-reach, n_pixels + reach) + self.margin - moved).astype(int)
         return np.clip(index, 0, last), (index >= 0) & (index <= last)
 
     def on_muse_grid(self):

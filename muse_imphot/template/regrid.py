@@ -21,7 +21,7 @@ from astropy.wcs.utils import pixel_to_pixel
 from scipy import fft, ndimage
 
 from ..bandpass import HstFilterInfo
-from ..exceptions import HeaderError
+from ..exceptions import GeometryError, HeaderError
 from ..io.headers import card_value
 from .core import Template
 from .drizzle import drop_size
@@ -361,7 +361,14 @@ def _regrid(splines, cutout, grids, padded, oversample):
             order="bilinear",
             roundtrip_coords=False,
         )
-        known &= np.nan_to_num(good) > 0.999
+        whole = np.nan_to_num(good) > 0.999
+        if known.any() and not (known & whole).any():
+            raise GeometryError(
+                "the HST image covers the MUSE field, but no pixel of MUSE without a bad pixel of "
+                f"HST ({100.0 * cutout.mask.mean():.3g} % of them are masked, or have no weight); "
+                "fill isolated bad pixels of HST in from their neighbours"
+            )
+        known &= whole
     return image, known
 
 
