@@ -47,6 +47,21 @@ else:
 automodapi_inheritance_diagram = False
 automodsumm_inherited_members = False
 
+# The theme of sphinx-astropy has the menus of Astropy, and reports every reader to its counter. The
+# one that it is built on asks for neither.
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {
+    "logo": {"text": project},
+    "header_links_before_dropdown": 5,
+    "navbar_align": "left",
+    "footer_start": ["copyright"],
+    "show_toc_level": 2,
+}
+html_context = {"default_mode": "auto"}
+# Pages without others below them have nothing to list in a column of their own.
+_SINGLE = ("getting_started", "accuracy", "imphot_users", "changelog", "contributing")
+html_sidebars = {page: [] for page in ("index", "acknowledgements", *_SINGLE)}
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
+html_css_files = ["wide.css"]  # the help of the commands is 100 characters wide
 htmlhelp_basename = project

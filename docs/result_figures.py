@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Make the figures of the page "Results" from simulated fields.
+Make the figures of the page "Results" from simulated fields, and that of the first page.
 
 Run from the top folder of the source, after a change of the figures::
 
@@ -9,12 +9,14 @@ Run from the top folder of the source, after a change of the figures::
 
 import argparse
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from muse_imphot import fit_image_photometry, fit_star_photometry, plots
+from muse_imphot.cli.main import main as muse_imphot
 from muse_imphot.masks import PixelMask
 from muse_imphot.psf_wavelength import fit_psf_wavelength
 from muse_imphot.simulate import simulate_pair
@@ -99,7 +101,12 @@ def figures():
 def save(figure, path):
     """Write a figure as a small PNG: fewer pixels than on the screen, and a palette."""
     plots.save_figure(figure, path, overwrite=True)
-    image = Image.open(path).convert("RGB")
+    shrink(path, path)
+
+
+def shrink(source, path):
+    """Write a smaller copy of a PNG."""
+    image = Image.open(source).convert("RGB")
     height = round(image.height * _WIDTH / image.width)
     image = image.resize((_WIDTH, height), Image.Resampling.LANCZOS)
     # Not by medians, which would leave out rare colours: those of the sources.
@@ -114,6 +121,9 @@ def main():
     for name, figure in figures():
         path = output / f"figure_{name}.png"
         save(figure, path)
+    with tempfile.TemporaryDirectory() as folder:
+        muse_imphot(["demo", "-o", folder])
+        shrink(Path(folder) / "hdfs" / "hdfs_image_fit.png", output / "demo_fit.png")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,19 @@ What is settled about output files before any work starts: names, permissions, w
 import logging
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .exceptions import OutputError
 
-__all__ = ["check_outputs", "make_folder", "safe_name", "sole_writer", "unique_inputs"]
+__all__ = [
+    "check_outputs",
+    "make_folder",
+    "output_folder",
+    "safe_name",
+    "sole_writer",
+    "unique_inputs",
+]
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +108,31 @@ def make_folder(folder):
         reason = getattr(exc, "strerror", None) or exc
         raise OutputError(f"{folder}: the folder cannot be made: {reason}") from exc
     return folder
+
+
+@contextmanager
+def output_folder(folder):
+    """
+    Make a folder for output, and take it away again if nothing was written into it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder; one that was there before stays.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    existed = Path(folder).exists()
+    folder = make_folder(folder)
+    try:
+        yield folder
+    finally:
+        if not existed:
+            with suppress(OSError):  # it holds files
+                folder.rmdir()
 
 
 def check_outputs(paths, *, inputs=(), overwrite=False, instead=None):

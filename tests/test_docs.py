@@ -106,6 +106,9 @@ def material(tmp_path_factory):
 def write_lists(folder, scene):
     """Write a mask, the stars of a scene as lists of each kind, and curves of filters."""
     fits.PrimaryHDU(np.zeros((48, 48), np.uint8)).writeto(folder / "bad.fits")
+    with fits.open(folder / "F606W.fits") as hdul:
+        (pixels,) = (hdu for hdu in hdul if hdu.data is not None)
+        fits.PrimaryHDU(np.ones_like(pixels.data), pixels.header).writeto(folder / "weights.fits")
     at = scene.select(scene.sigma == 0).coordinates
     table = QTable({"ra": at.ra, "dec": at.dec})
     table.write(folder / "stars.ecsv")

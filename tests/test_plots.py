@@ -27,6 +27,7 @@ from muse_imphot.plots.images import (
     _draw_compass,
     _stretch_ticks,
     _tick_label,
+    draw_scale_bar,
 )
 from muse_imphot.plots.profiles import brightest_source, ring_means
 from muse_imphot.plots.style import blank_figure, clean, robust_scatter
@@ -283,6 +284,19 @@ def test_scale_bar_has_the_length_that_it_states():
     label = next(t.get_text() for t in axes.texts if t.get_text().endswith("\N{DOUBLE PRIME}"))
     assert label == "5\N{DOUBLE PRIME}"
     assert pixels * PIXEL == pytest.approx(5)
+
+
+@pytest.mark.parametrize("columns", [6, 9, 12, 25])
+def test_label_of_the_scale_bar_stays_in_its_panel(columns):
+    """A star at the edge of the image has a narrow panel."""
+    fig = blank_figure(None, (13, 9))
+    axes = fig.add_axes((0.1, 0.6, 0.1, 0.13))
+    axes.imshow(np.zeros((25, columns)), origin="lower")
+    draw_scale_bar(axes, (-0.5, columns - 0.5, -0.5, 24.5), PIXEL, fontsize=8)
+    fig.draw_without_rendering()
+    (label,) = axes.texts
+    box, extent = axes.get_window_extent(), label.get_window_extent()
+    assert box.x0 <= extent.x0 < extent.x1 <= box.x1
 
 
 # ---------------------------------------------------------------------------- profile, histogram

@@ -111,6 +111,7 @@ def test_further_terms_are_among_the_values():
     words = words_of(fig)
     assert "0.0123\N{DEGREE SIGN}" in words
     assert {"rotation", "magnification", "ellipticity e1", "slope of background, y"} <= set(words)
+    assert "2.00/\N{DOUBLE PRIME}" in words
     everything_apart(fig)
 
 

@@ -221,6 +221,19 @@ def test_fit_report_and_provenance_are_in_the_page(tmp_path, no_matplotlib):
     assert "None was given." in written(tmp_path, [result]).text
 
 
+def test_provenance_is_for_people(tmp_path, no_matplotlib):
+    files = {"cube": "22380480 bytes, 1795256396241805659 ns", "image": "", "other": "as it was"}
+    provenance = {"files": files, "orders": [1, 0], "fingerprints": {"cube": "7c8a69fb11a6828c"}}
+    text = written(tmp_path, [make_result()], provenance=provenance).text
+    assert "cube: 22380480 bytes, changed 2026-11-21 10:19:56 UTC" in text
+    assert "other: as it was" in text
+    assert "fwhm(wavelength): 1" in text
+    assert "beta(wavelength): 0" in text
+    assert "7c8a69fb11a6828c" not in text
+    for odd in ({"files": None, "orders": 3}, {"orders": [1, 2, 3]}, "a text"):
+        assert "Provenance" in written(tmp_path, [make_result()], provenance=odd).text
+
+
 def test_few_exposures_are_open_and_of_many_those_with_flags(tmp_path, no_matplotlib):
     results = [make_result(name=f"e{i}", exposure=f"e{i}") for i in range(8)]
     results[5].flags = FitFlags.AT_BOUND

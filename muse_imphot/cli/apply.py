@@ -85,8 +85,9 @@ def configure(parser):
 
 def execute(options):
     """Write the copies."""
-    from .._outputs import check_outputs, make_folder
-    from ..exceptions import UserError
+    from contextlib import nullcontext
+
+    from .._outputs import check_outputs, output_folder
 
     files = expand_lists(_files(options))
     kinds = "reverted" if options.undo else "aligned"
@@ -95,8 +96,14 @@ def execute(options):
     inputs = [*files, *([] if options.undo else [options.results])]
     check_outputs(paths, inputs=inputs, overwrite=options.overwrite)
     work = _undo if options.undo else _Corrections(options)
-    if options.output is not None:
-        make_folder(options.output)
+    with nullcontext() if options.output is None else output_folder(options.output):
+        return _write_all(files, paths, work, options)
+
+
+def _write_all(files, paths, work, options):
+    """Write the copies; one may fail alone."""
+    from ..exceptions import UserError
+
     failures = []
     for number, (file, path) in enumerate(zip(files, paths)):
         try:
@@ -259,6 +266,7 @@ class _Corrections:
             file, rows, path, corrections=self.options.corrections or "xy", psf=psf,
             reference=self.options.reference, overwrite=True, progress=progress,
         )  # fmt: skip
+        _warn(file, rows, psf=psf is not None)
         filters = ", ".join(row.filter for row in rows if not row.failed)
         return f"by {rows[0].exposure} in {filters}" + (" and its PSF" if psf else "")
 
@@ -274,6 +282,7 @@ class _Corrections:
                 resample=self.options.resample, reference=self.options.reference,
             )  # fmt: skip
         write_muse_image(corrected, path, overwrite=True)
+        _warn(file, [row])
         return f"by {row.name} in {row.filter}"
 
     def _rows(self, file):
@@ -316,6 +325,19 @@ class _Corrections:
             known = ", ".join(row.filter for row in rows)
             raise UserError(f"{file}: {len(rows)} rows are of it ({known}); choose with --filter")
         return rows[0]
+
+
+def _warn(file, rows, psf=False):
+    """Say which of the fits that correct a file are in doubt; ``psf``: also in their PSF."""
+    from ..fitting.gates import SERIOUS
+    from ..results.flags import FitFlags
+
+    asked = SERIOUS | FitFlags.NO_POINTING
+    asked &= asked if psf else ~FitFlags.PSF_UNCONSTRAINED
+    doubts = [(row.filter, row.flags & asked) for row in rows if not row.failed]
+    doubts = [f"{filter} is flagged {flags}" for filter, flags in doubts if flags]
+    if doubts:
+        log.warning("%s: corrected by fits that are in doubt: %s", file, "; ".join(doubts))
 
 
 def _short(text, width=60):

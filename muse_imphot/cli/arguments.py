@@ -9,7 +9,18 @@ from .. import __version__
 from .config import add_config
 from .hst_options import add_hst_options, hst_options
 from .parser import Parser
-from .values import TERMS, above, file_name, fraction, number, or_none, positive, terms, whole
+from .values import (
+    TERMS,
+    above,
+    file_name,
+    fraction,
+    largest_offset,
+    number,
+    or_none,
+    positive,
+    terms,
+    whole,
+)
 
 __all__ = [
     "Parser",
@@ -28,6 +39,7 @@ __all__ = [
     "expand_lists",
     "fit_options",
     "star_options",
+    "warn_unused",
 ]
 
 
@@ -235,6 +247,19 @@ def add_fit(parser, *, spelling="-", fix_beta=None, regions=None):
 
 def _add_model(parser, spelling):
     model = parser.add_argument_group("model")
+    for name in ("dx", "dy"):
+        model.add_argument(
+            f"--init{spelling}{name}",
+            type=number,
+            metavar="ARCSEC",
+            help=f"start at this {name}; with both, do not search for the offset",
+        )
+    model.add_argument(
+        f"--max{spelling}offset",
+        type=largest_offset,
+        metavar="ARCSEC",
+        help="largest offset to search for (default: 12)",
+    )
     model.add_argument(
         "--free",
         type=terms,
@@ -298,7 +323,8 @@ def fit_options(options):
     from ..exceptions import UserError
 
     values = {f"fix_{name}": getattr(options, f"fix_{name}") for name in _FIXED}
-    values.update({name: getattr(options, name) for name in ("hst_fwhm", "hst_beta", "hst_unit")})
+    plain = ("hst_fwhm", "hst_beta", "hst_unit", "init_dx", "init_dy", "max_offset")
+    values.update({name: getattr(options, name) for name in plain})
     values.update(hst_options(options))
     values["free"] = options.free
     values["reject"] = False if options.keep_outliers else None
@@ -312,6 +338,34 @@ def fit_options(options):
             raise UserError(f"--star: the radius is {options.star[2]:g} arcsec; it must be above 0")
         values["star"] = tuple(options.star)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def warn_unused(values, method):
+    """
+    Say which options have no effect, because stars alone are fitted.
+
+    Parameters
+    ----------
+    values : dict
+        Options of the fit, as `fit_options` returns them.
+    method : str
+        ``image``, ``star`` or ``both``.
+    """
+    if method != "star":
+        return
+    import logging
+
+    from .._methods import accepted
+    from ..star_photometry import fit_star_photometry
+
+    used = {*accepted(fit_star_photometry, values), "free", "star"}
+    names = {"reject": "keep_outliers", "correct_template_noise": "keep_noise_bias"}
+    for name in values:
+        if name not in used:
+            option = names.get(name, name).replace("_", "-")
+            logging.getLogger("muse_imphot.cli").warning(
+                "--%s has no effect with --method star", option
+            )
 
 
 def _none(text):

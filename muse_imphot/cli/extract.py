@@ -67,7 +67,7 @@ def noise_factor(text):
 
 def execute(options):
     """Make the images."""
-    from .._outputs import check_outputs, make_folder, safe_name, unique_inputs
+    from .._outputs import check_outputs, output_folder, safe_name, unique_inputs
     from ..exceptions import UserError
     from ..io import source_name
     from .outputs import check_places
@@ -89,11 +89,11 @@ def execute(options):
         return check_extract(tasks, options)
     paths = [path for task in tasks for path in task.paths.values()]
     check_outputs(paths, inputs=[*files, *options.filter], overwrite=options.overwrite)
-    make_folder(folder)
-    check_places(paths)
-    return extract_all(
-        tasks, jobs=options.jobs, progress=options.progress, each=options.progress.line
-    )
+    with output_folder(folder):
+        check_places(paths)
+        return extract_all(
+            tasks, jobs=options.jobs, progress=options.progress, each=options.progress.line
+        )
 
 
 def wideband_options(options):

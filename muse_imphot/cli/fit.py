@@ -13,8 +13,9 @@ from .arguments import (
     expand_lists,
     fit_options,
     star_options,
+    warn_unused,
 )
-from .hst_options import hst_files
+from .hst_options import hst_files, refuse_other_filters
 from .values import file_name
 
 __all__ = ["configure", "execute"]
@@ -51,13 +52,17 @@ def configure(parser):
 
 def execute(options):
     """Fit, print, write."""
-    from .._outputs import check_outputs, make_folder, unique_inputs
+    from contextlib import nullcontext
+
+    from .._outputs import check_outputs, output_folder, unique_inputs
 
     values, stars = fit_options(options), star_options(options)  # before what takes its time
     from ..io import source_name
-    from .fits import FitTask, fit_all
+    from .fits import FitTask, filter_of, fit_all
     from .outputs import check_places
 
+    warn_unused(values, options.method)
+    refuse_other_filters(values, filter_of(options.hst) if "hst_weight" in values else "")
     files = expand_lists(options.muse)
     images = unique_inputs(files, [source_name(file) for file in files])
     tasks = [
@@ -78,12 +83,12 @@ def execute(options):
 
         return check_fit(options, tasks, outputs, inputs)
     check_outputs(outputs, inputs=inputs, overwrite=options.overwrite)
-    if options.output is not None:
-        make_folder(options.output)
-    check_places(table)
     meta = {"hst": options.hst, "muse": {name: muse for muse, name in images}}
     finish = partial(_finish, options=options, meta=meta)
-    return finish(fit_all(tasks, jobs=options.jobs, progress=options.progress, interrupted=finish))
+    with nullcontext() if options.output is None else output_folder(options.output):
+        check_places(table)
+        common = {"jobs": options.jobs, "progress": options.progress, "interrupted": finish}
+        return finish(fit_all(tasks, **common))
 
 
 def _finish(results, *, options, meta):

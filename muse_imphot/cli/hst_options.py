@@ -8,7 +8,14 @@ Only `argparse` is needed here.
 import argparse
 import re
 
-__all__ = ["add_hst_options", "hst_files", "hst_options"]
+__all__ = [
+    "add_hst_options",
+    "add_hst_weight",
+    "hst_files",
+    "hst_options",
+    "refuse_other_filters",
+    "weights_of",
+]
 
 _OF_FILTER = re.compile(r"([A-Za-z]\d{3}[A-Za-z0-9]*)=(.*)", re.DOTALL)
 
@@ -31,6 +38,11 @@ def add_hst_options(parser, *, spelling="-"):
         metavar="[FILTER=]PSF",
         help="FITS image of its PSF; or stars: measure it; or FWHM,BETA",
     )
+    add_hst_weight(parser, spelling=spelling)
+
+
+def add_hst_weight(parser, *, spelling="-"):
+    """Add the weights alone; the parameters are those of `add_hst_options`."""
     parser.add_argument(
         f"--hst{spelling}weight",
         action="append",
@@ -97,9 +109,39 @@ def hst_options(options):
         raise UserError("--hst-psf: is given together with --hst-fwhm or --hst-beta; leave one out")
     found = {
         "hst_psf": _by_filter("--hst-psf", options.hst_psf),
-        "hst_weight": _by_filter("--hst-weight", options.hst_weight),
+        "hst_weight": weights_of(options),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def weights_of(options):
+    """Return the weights: a file, a dict from filters to files, or None."""
+    return _by_filter("--hst-weight", options.hst_weight)
+
+
+def refuse_other_filters(values, name):
+    """
+    Refuse weights that are all for other filters than that of the HST image.
+
+    Parameters
+    ----------
+    values : dict
+        Options of the fit.
+    name : str
+        The filter of the HST image; nothing if it is not known.
+
+    Raises
+    ------
+    UserError
+        If none of the weights would be used.
+    """
+    from ..exceptions import UserError
+
+    weights = values.get("hst_weight")
+    if isinstance(weights, dict) and name and name.upper() not in weights:
+        raise UserError(
+            f"--hst-weight: is given for {', '.join(weights)}, but the HST image is in {name}"
+        )
 
 
 def _by_filter(option, given):

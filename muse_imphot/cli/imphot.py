@@ -22,7 +22,7 @@ from .arguments import (
     fit_options,
 )
 from .config import add_config, config_text, parse
-from .hst_options import hst_files
+from .hst_options import hst_files, refuse_other_filters
 from .imphot_options import add_imphot_masks, add_imphot_output
 from .messages import guarded, outermost
 from .values import file_name, whole
@@ -100,12 +100,13 @@ def _fit_photometry(options):
     from .._outputs import check_outputs, safe_name, unique_inputs
     from ..io import source_name
     from ..products import check_folders
-    from .fits import FitTask, finish_fits, fit_all
+    from .fits import FitTask, filter_of, finish_fits, fit_all
     from .outputs import check_places
 
     files = expand_lists(options.muse_images)
     files = [file for file, _ in unique_inputs(files, files)]
     values = _fit_values(options)
+    refuse_other_filters(values, filter_of(options.hst_image) if "hst_weight" in values else "")
     tasks = [
         FitTask(
             options.hst_image, muse, safe_name(source_name(muse)), values,
@@ -134,6 +135,8 @@ def _fit_photometry(options):
 def _fit_values(options):
     """Return the options of the fit, and say which of imphot's have no effect."""
     if options.star is None and options.regions in ("star", "notstar"):
+        if options.regions == "notstar":  # the other one is the default
+            log.warning("--regions notstar has no effect without --star")
         options.regions = None
     values = fit_options(options)
     if options.segment:

@@ -18,7 +18,7 @@ FIT_IMAGE, FIT_STAR, FIT_BOTH = 1, 2, 3
 # Options that only the fit of an image has, by their destinations.
 _IMAGE_ONLY = (
     *("regions", "segment", "fix_scale", "fix_bg", "fix_dx", "fix_dy", "margin", "taper", "save"),
-    *("extramask", "free", "keep_outliers", "keep_noise_bias"),
+    *("extramask", "free", "keep_outliers", "keep_noise_bias", "init_dx", "init_dy", "max_offset"),
 )
 
 
@@ -139,4 +139,6 @@ def extract_function_args(options, function):
             values[name] = not values[option]
     if values.get("free", ()) is None:
         values["free"] = ()
+    if values.get("max_offset", 0.0) is None:
+        del values["max_offset"]  # the function has a default
     return accepted(function, values)

@@ -5,8 +5,9 @@ import logging
 from pathlib import Path
 
 from .arguments import add_output
+from .hst_options import add_hst_weight, hst_files, weights_of
 from .messages import FAILED
-from .values import file_name, positive
+from .values import file_name, largest_offset
 
 __all__ = ["configure", "execute", "muse_grid", "regrid_one"]
 
@@ -21,10 +22,6 @@ example:
 
 Each image is written to DIR/hst_FILTER_for_MUSE.fits."""
 
-# Further away there is another field.
-_LARGEST_OFFSET = 300.0
-
-
 def configure(parser):
     """Add the arguments."""
     parser.add_argument("muse", type=file_name, metavar="MUSE", help="MUSE image or cube, FITS")
@@ -32,7 +29,7 @@ def configure(parser):
     add_output(parser, content="the images")
     parser.add_argument(
         "--max-offset",
-        type=offset,
+        type=largest_offset,
         default=12.0,
         metavar="ARCSEC",
         help="largest pointing error that a later fit may find (default: 12)",
@@ -40,37 +37,36 @@ def configure(parser):
     parser.add_argument(
         "--hst-unit", metavar="UNIT", help="unit of the HST images, e.g. electron/s, if not BUNIT"
     )
-
-
-def offset(text):
-    """Read a largest pointing error."""
-    import argparse
-
-    value = positive(text)
-    if value > _LARGEST_OFFSET:
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, at most {_LARGEST_OFFSET:g} arcsec are possible"
-        )
-    return value
+    add_hst_weight(parser)
 
 
 def execute(options):
     """Regrid each image."""
-    from .._outputs import check_outputs, make_folder, safe_name
-    from ..exceptions import UserError
+    from .._outputs import check_outputs, output_folder, safe_name
     from ..io import source_name
     from ..pipeline import identify_filters
-    from .outputs import check_places
+    from ..pipeline.planning import check_weights
 
     filters = identify_filters(options.hst)
+    weights = weights_of(options)
+    check_weights(weights, list(filters))
     folder = Path(options.output)
     name = safe_name(source_name(options.muse))
     paths = {label: folder / f"hst_{safe_name(label)}_for_{name}.fits" for label in filters}
-    check_outputs(paths.values(), inputs=[options.muse, *options.hst], overwrite=options.overwrite)
-    make_folder(folder)
+    inputs = [options.muse, *options.hst, *hst_files({"hst_weight": weights})]
+    check_outputs(paths.values(), inputs=inputs, overwrite=options.overwrite)
+    template = {"hst_unit": options.hst_unit, "max_offset": options.max_offset}
+    with output_folder(folder):
+        return _regrid_all(filters, paths, options, hst_weight=weights, **template)
+
+
+def _regrid_all(filters, paths, options, **template):
+    """Write the template of each filter; one may fail alone."""
+    from ..exceptions import UserError
+    from .outputs import check_places
+
     check_places(paths.values())
     muse = muse_grid(options.muse)
-    template = {"hst_unit": options.hst_unit, "max_offset": options.max_offset}
     failures = {}
     for number, (label, (hst, info)) in enumerate(filters.items()):
         options.progress(number, len(filters))
@@ -105,10 +101,10 @@ def muse_grid(path):
         return CCDData(np.zeros(cube.shape[1:]), unit=cube.unit, wcs=cube.wcs, meta=cube.header)
 
 
-def regrid_one(hst, muse, info, path, *, hst_unit=None, max_offset=12.0):
-    """Write the template of one HST image."""
+def regrid_one(hst, muse, info, path, **options):
+    """Write the template of one HST image; the options are those of a template source."""
     from ..photometry import load_template
     from ..template import write_template
 
-    template = load_template(hst, muse, hst_unit=hst_unit, max_offset=max_offset, filter_info=info)
+    template = load_template(hst, muse, filter_info=info, **options)
     write_template(template, path, overwrite=True)

@@ -12,6 +12,7 @@ from .arguments import (
     expand_lists,
     fit_options,
     star_options,
+    warn_unused,
 )
 from .extract import add_noise_factor
 from .messages import FAILED, say
@@ -85,6 +86,8 @@ def execute(options):
         raise UserError("no CUBE is given; name the cubes before --hst")
     if not options.hst:
         raise UserError("no HST image is given; name one or more after --hst")
+    fit = fit_options(options)
+    warn_unused(fit, options.method)
     values = {
         "curves": dict(options.curve),
         "min_coverage": options.min_coverage,
@@ -92,7 +95,7 @@ def execute(options):
         "noise_factor": options.noise_factor,
         "figures": not options.no_figures,
         **star_options(options),
-        **fit_options(options),
+        **fit,
     }
     hst = expand_lists(options.hst)
     if options.check:
@@ -148,14 +151,15 @@ def _print(summary, options):
 
 def print_summary(summary):
     """Print the results and where the files are."""
+    from ..results.summaries import format_value
     from .tables import results_lines
 
     print("\n".join(results_lines(summary.results)))
     for psf in summary.psf:
         if len(psf.filters) < 2:  # no trend to tell of
             continue
-        (blue, _), (red, _) = psf.fwhm(5000.0), psf.fwhm(9000.0)
-        print(f"{psf.exposure}: fwhm {blue:.4f} arcsec at 5000 A, {red:.4f} at 9000 A")
+        blue, red = (format_value(*map(float, psf.fwhm(at))) for at in (5000.0, 9000.0))
+        print(f"{psf.exposure}: fwhm {blue} arcsec at 5000 A, {red} arcsec at 9000 A")
     for key in ("results", "psf", "report"):
         if key in summary.paths:
             print(f"{key + ':':9}{summary.paths[key]}")

@@ -57,7 +57,7 @@ def configure(parser):
 
 def execute(options):
     """Simulate and write."""
-    from .._outputs import check_outputs, make_folder
+    from .._outputs import check_outputs, output_folder
     from ..simulate import ExposureOptions, simulate_exposure
     from .outputs import check_places
 
@@ -73,10 +73,11 @@ def execute(options):
     folder = Path(options.output)
     names = ["muse_cube.fits", "truth.json", *(f"hst_{name.lower()}.fits" for name in filters)]
     check_outputs([folder / name for name in names], overwrite=options.overwrite)
-    make_folder(folder)
-    check_places([folder / name for name in names])
-    options.progress.note("simulating ...")
-    paths = simulate_exposure(options.seed, **values).write(folder, overwrite=options.overwrite)
+    with output_folder(folder):
+        check_places([folder / name for name in names])
+        options.progress.note("simulating ...")
+        exposure = simulate_exposure(options.seed, **values)
+        paths = exposure.write(folder, overwrite=options.overwrite)
     options.progress.clear()
     for path in (paths["cube"], *paths["hst"].values(), paths["truth"]):
         print(path)

@@ -7,7 +7,7 @@ import math
 __all__ = ["block_lines", "json_text", "results_lines", "summary_lines"]
 
 _COLUMNS = ("fwhm", "beta", "scale", "dx", "dy")
-_ARCSEC = ("dx", "dy", "dra", "ddec", "fwhm", "fwhm_optical")
+_HEADS = {"rotation": "rotation [deg]", "bg_x": "bg_x [per arcsec]", "bg_y": "bg_y [per arcsec]"}
 _PARAMETERS = ("scale", "bg", "dx", "dy", "dra", "ddec", "fwhm", "beta")
 
 
@@ -23,16 +23,19 @@ def results_lines(results):
     Returns
     -------
     list of str
-        Values with their errors; what failed has its reason on its line.
+        Values with their errors, also those of terms beyond the usual ones; what failed has its
+        reason on its line.
     """
     head = ["name", "filter", "fwhm [arcsec]", "beta", "scale", "dx [arcsec]", "dy [arcsec]"]
     several = len({result.method for result in results}) > 1
     head[2:2] = ["method"] if several else []
-    rows = [[*head, "rchi", "flags"]]
+    further = list(dict.fromkeys(name for result in results for name in result.extra))
+    rows = [[*head, *(_HEADS.get(name, name) for name in further), "rchi", "flags"]]
     for result in results:
         cells = [result.name, result.filter, *([result.method] if several else [])]
         if not result.failed:
             cells += [str(getattr(result, name)) for name in _COLUMNS]
+            cells += [str(result.extra.get(name, "")) for name in further]
             cells += [f"{result.rchi:.3g}", str(result.flags)]
         rows.append(cells)
     lines = _aligned(rows)
@@ -79,7 +82,7 @@ def block_lines(result):
     -------
     list of str
     """
-    from ..results.summaries import outlier_lines
+    from ..results.summaries import missing_lines, outlier_lines, term_unit
 
     title = f"{result.name}  {result.filter}  {result.method}"
     if result.failed:
@@ -90,23 +93,14 @@ def block_lines(result):
         if math.isnan(item.value):
             continue
         value, _, error = str(item).partition(" ")
-        rows.append([f"  {name}", value, error, _unit(name, result)])
+        rows.append([f"  {name}", value, error, term_unit(name, result)])
     lines = _aligned(rows, right=(1,))
     lines.append(
         f"  reduced chi2 {result.rchi:.4g}, rms {result.rms_error:.4g}, {result.n_pixels} pixels"
     )
     lines += [f"  left out: {text}" for text in outlier_lines(result)]
+    lines += [f"  {' '.join(text.split())}" for text in missing_lines(result)]
     return [title, *lines, *(f"  flag {text}" for text in result.flags.describe())]
-
-
-def _unit(name, result):
-    if name in _ARCSEC:
-        return "arcsec"
-    from ..results.summaries import EXTRA_UNITS
-
-    if name in EXTRA_UNITS:
-        return EXTRA_UNITS[name]
-    return str(result.unit) if name == "bg" and result.unit is not None else ""
 
 
 def _aligned(rows, right=()):

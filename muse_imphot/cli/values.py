@@ -14,6 +14,7 @@ __all__ = [
     "above",
     "file_name",
     "fraction",
+    "largest_offset",
     "named_files",
     "number",
     "or_none",
@@ -22,6 +23,9 @@ __all__ = [
     "terms",
     "whole",
 ]
+
+# Further away (arcsec) there is another field.
+_LARGEST_OFFSET = 300.0
 
 # What `muse_imphot.models.EXTRA_TERMS` lists; importing that takes too long for --help.
 TERMS = ("rotation", "magnification", "bg_x", "bg_y", "e1", "e2")
@@ -51,6 +55,16 @@ def above(limit):
 
 
 positive = above(0)
+
+
+def largest_offset(text):
+    """Read the largest pointing error that is searched for."""
+    value = positive(text)
+    if value > _LARGEST_OFFSET:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, at most {_LARGEST_OFFSET:g} arcsec are possible"
+        )
+    return value
 
 
 def or_none(read):

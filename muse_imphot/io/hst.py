@@ -181,7 +181,7 @@ def _refuse_muse(header, wcs, label):
     if looks_like_muse(header, wcs):
         raise InputFileError(
             label,
-            "holds MUSE data, where an HST image is needed; the order is: HST image first, "
+            "holds MUSE data, where an HST image is needed; a fit takes the HST image first, "
             "then MUSE images",
         )
 

@@ -114,7 +114,7 @@ def _refuse_hst(header, label):
     if looks_like_hst(header):
         raise InputFileError(
             label,
-            "is an HST image, where a MUSE image is needed; the order is: HST image first, "
+            "is an HST image, where a MUSE image is needed; a fit takes the HST image first, "
             "then MUSE images",
         )
 

@@ -98,7 +98,8 @@ def plan_run(
     cubes = _as_list(cubes)
     exposures = _name_exposures(cubes)
     hst = _with_curves(identify_filters(_as_list(hst)), curves)
-    _check_weights(fit_options.get("hst_weight"), hst)
+    check_weights(fit_options.get("hst_weight"), [image.filter for image in hst])
+    _check_psfs(fit_options.get("hst_psf"), [image.filter for image in hst])
     figures = figures and can_draw()
     paths = OutputPaths(Path(output))
     names, filters = [name for _, name in exposures], [image.filter for image in hst]
@@ -192,10 +193,23 @@ def _check_fit_options(*, regions=None, extramask=None, **others):
             _check_files({name: file})
 
 
-def _check_weights(weights, hst):
-    """Refuse weights of which it is not clear what HST image they are for."""
-    filters = [image.filter for image in hst]
-    if weights is None or (not isinstance(weights, Mapping) and len(hst) == 1):
+def check_weights(weights, filters):
+    """
+    Refuse weights of which it is not clear what HST image they are for.
+
+    Parameters
+    ----------
+    weights : path-like, dict or None
+        A file, or filter to file.
+    filters : list of str
+        Those of the HST images.
+
+    Raises
+    ------
+    UserError
+        If one file is given for several images, or one for an image that is not there.
+    """
+    if weights is None or (not isinstance(weights, Mapping) and len(filters) == 1):
         return
     if not isinstance(weights, Mapping):
         raise UserError(
@@ -207,6 +221,19 @@ def _check_weights(weights, hst):
         raise UserError(
             f"hst_weight: weights are given for {', '.join(unknown)}, but the HST images are in "
             f"{', '.join(filters)}"
+        )
+
+
+def _check_psfs(psfs, filters):
+    """Refuse PSFs by filter that leave an HST image without one: its fits would all fail."""
+    if not isinstance(psfs, Mapping):
+        return
+    known = {str(name).strip().upper() for name in psfs}
+    missing = [name for name in filters if name.upper() not in known]
+    if missing:
+        raise UserError(
+            f"hst_psf: PSFs are given for {', '.join(known) or 'no filter'}, and the HST images "
+            f"are in {', '.join(filters)}; add that of {', '.join(missing)}"
         )
 
 

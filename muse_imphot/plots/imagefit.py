@@ -38,8 +38,8 @@ _BOXES = {
 # Label and unit of the terms beyond the usual ones, where their names do not say it all.
 _EXTRA = {
     "rotation": ("rotation", "\N{DEGREE SIGN}"),
-    "bg_x": ("slope of background, x", ""),
-    "bg_y": ("slope of background, y", ""),
+    "bg_x": ("slope of background, x", "/\N{DOUBLE PRIME}"),
+    "bg_y": ("slope of background, y", "/\N{DOUBLE PRIME}"),
     "e1": ("ellipticity e1", ""),
     "e2": ("ellipticity e2", ""),
 }

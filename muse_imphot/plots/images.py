@@ -334,9 +334,15 @@ def draw_scale_bar(axes, frame, pixel_scale, *, fontsize=9.5):
     y = bottom + 0.055 * (top - bottom)
     line = {"linewidth": 2.2, "solid_capstyle": "butt", "gid": "scale-bar", "zorder": 4}
     axes.plot([start, end], [y, y], **line, **_outlined())
-    place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    label = f"{length:g}\N{DOUBLE PRIME}"
+    # In a narrow panel the words may be wider than the bar, and would leave the panel.
+    axes.apply_aspect()
+    points = axes.get_window_extent().width * 72 / axes.get_figure().dpi
+    narrow = 0.65 * fontsize * len(label) > points * length / width
+    place = {"xytext": (0, 4), "textcoords": "offset points", "va": "bottom"}
+    place["ha"] = "left" if narrow else "center"
     text = {"fontsize": fontsize, "weight": "bold", "zorder": 4, **_outlined()}
-    axes.annotate(f"{length:g}\N{DOUBLE PRIME}", ((start + end) / 2, y), **place, **text)
+    axes.annotate(label, (start if narrow else (start + end) / 2, y), **place, **text)
 
 
 def _compass_directions(view):

@@ -7,6 +7,8 @@ All text that comes from outside (names, filters, reasons, provenance) goes thro
 """
 
 import math
+import re
+from datetime import UTC, datetime
 from html import escape
 
 import numpy as np
@@ -27,6 +29,9 @@ _OPEN_EXPOSURES = 4
 # With more rows than this, a table scrolls within its box; with more results, only the main figure
 # of each is shown; longer lists are folded.
 _TALL, _FEW, _LONG = 15, 8, 10
+
+# How a run notes the size and the time of change of a file.
+_STAMP = re.compile(r"^(\d+) bytes, (\d+) ns$")
 
 # Further figures of a fit, and what they show.
 _DETAILS = {
@@ -398,9 +403,27 @@ def _result_figures(result, gallery, *, few, all_kinds):
 
 def _provenance(provenance):
     """Return what the results were made from and with."""
-    rows = _provenance_rows(provenance or {})
+    rows = _provenance_rows(_for_people(provenance or {}))
     text = f'<dl class="terms">{rows}</dl>' if rows else "<p>None was given.</p>"
     return f'<h2 id="provenance">Provenance</h2>\n{text}\n'
+
+
+def _for_people(entries):
+    """Return the provenance without what only a later run needs, and with the rest in words."""
+    if not hasattr(entries, "items"):
+        return entries
+    entries = {key: value for key, value in entries.items() if key != "fingerprints"}
+    if isinstance(orders := entries.get("orders"), list | tuple) and len(orders) == 2:
+        entries["orders"] = dict(zip(("fwhm(wavelength)", "beta(wavelength)"), orders))
+    if hasattr(files := entries.get("files"), "items"):
+        entries["files"] = {name: _STAMP.sub(_dated, str(text)) for name, text in files.items()}
+    return entries
+
+
+def _dated(found):
+    """Return the size and the time of change of a file, the latter as a date."""
+    time = datetime.fromtimestamp(int(found[2]) // 10**9, UTC)
+    return f"{found[1]} bytes, changed {time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _provenance_rows(entries):

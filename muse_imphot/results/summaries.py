@@ -13,14 +13,15 @@ import numpy as np
 from astropy.table import Table
 
 __all__ = [
-    "EXTRA_UNITS",
     "fit_report",
     "format_value",
     "html_table",
+    "missing_lines",
     "outlier_lines",
     "summary_errors",
     "summary_header",
     "summary_row",
+    "term_unit",
 ]
 
 # (attribute, unit) of the fitted and of the derived values, in the order of the report.
@@ -37,14 +38,8 @@ _DERIVED = (("dra", "arcsec"), ("ddec", "arcsec"), ("fwhm_optical", "arcsec"))
 # unit of the MUSE image, those in HST too.
 _PROFILE = (("fwhm", "arcsec"), ("beta", ""), ("dx", "arcsec"), ("dy", "arcsec"))
 _PROFILE += (("bg", "unit"), ("flux", "unit"))
-#: Units of the terms beyond the usual six, and of those that are tested like them.
-EXTRA_UNITS = {
-    "rotation": "deg",
-    "bg_x": "per arcsec",
-    "bg_y": "per arcsec",
-    "dx": "arcsec",
-    "dy": "arcsec",
-}
+# Units of the terms beyond the usual six; {} is that of the MUSE image.
+_EXTRA_UNITS = {"rotation": "deg", "bg_x": "{} per arcsec", "bg_y": "{} per arcsec"}
 
 
 def summary_header(width):
@@ -249,16 +244,56 @@ def _extra_terms(result):
     """List the terms beyond the usual ones that were fitted, or that should have been."""
     lines = [
         f"    {name + ':':<13} {format_value(item.value, item.stdev)}"
-        + _unit_text(EXTRA_UNITS.get(name))
+        + _unit_text(term_unit(name, result))
         for name, item in result.extra.items()
     ]
+    lines += [f"    {line}" for line in missing_lines(result)]
+    return ["[[Further terms]]", *lines] if lines else []
+
+
+def term_unit(name, result):
+    """
+    Say the unit of a parameter of a fit.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result, because some units are those of the MUSE image.
+
+    Returns
+    -------
+    str
+        Nothing where there is no unit.
+    """
+    own = "" if result.unit is None else str(result.unit)
+    unit = {**_EXTRA_UNITS, **dict(_FITTED), **dict(_DERIVED)}.get(name, "")
+    return own if unit == "unit" else unit.format(own).strip()
+
+
+def missing_lines(result):
+    """
+    Describe the terms that were held, although the data ask for another value.
+
+    Parameters
+    ----------
+    result : `~muse_imphot.results.FittedPhotometry`
+        The result.
+
+    Returns
+    -------
+    list of str
+        One line per term, with the value that it would have and its significance.
+    """
+    lines = []
     for name, term in result.meta.get("missing_terms", {}).items():
         held = "held" if name in dict(_FITTED) else "not fitted"
         lines.append(
-            f"    {name + ':':<13} {held}, but would be {term['estimate']:.4g}"
-            f"{_unit_text(EXTRA_UNITS.get(name))} ({term['significance']:+.1f} sigma)"
+            f"{name + ':':<13} {held}, but would be {term['estimate']:.4g}"
+            f"{_unit_text(term_unit(name, result))} ({term['significance']:+.1f} sigma)"
         )
-    return ["[[Further terms]]", *lines] if lines else []
+    return lines
 
 
 def outlier_lines(result):
@@ -346,7 +381,7 @@ def _html_values(result):
     """Return the values with their errors and units as a table of HTML."""
     own = _unit_text(result.unit).strip()
     items = [(name, getattr(result, name), unit) for name, unit in (*_FITTED, *_DERIVED)]
-    items += [(name, item, EXTRA_UNITS.get(name, "")) for name, item in result.extra.items()]
+    items += [(name, item, term_unit(name, result)) for name, item in result.extra.items()]
     rows = []
     for name, item, unit in items:
         value, _, error = format_value(item.value, item.stdev).partition(" +- ")

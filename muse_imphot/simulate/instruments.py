@@ -84,9 +84,15 @@ class FilterCurve:
         BandpassError
             If there is no such curve.
         """
-        resource = files("muse_imphot") / "data" / "filters" / f"acs_wfc_{name.lower()}.ecsv"
+        folder = files("muse_imphot") / "data" / "filters"
+        resource = folder / f"acs_wfc_{name.lower()}.ecsv"
         if not resource.is_file():
-            raise BandpassError(f"there is no curve of the ACS/WFC filter {name!r} to simulate it")
+            names = sorted(path.name for path in folder.iterdir())
+            known = [name[8:-5].upper() for name in names if name.startswith("acs_wfc_")]
+            raise BandpassError(
+                f"there is no curve of the ACS/WFC filter {name!r} to simulate it; choose from "
+                f"{', '.join(known)}"
+            )
         with as_file(resource) as path:
             table = Table.read(path, format="ascii.ecsv")
         knots, values = np.asarray(table["wavelength"]), np.asarray(table["throughput"])
