@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import lsq_linear
 
 from muse_imphot.fitting import FitInfo, NormalEquationsFitter
-from muse_imphot.fitting.least_squares import Point
+from muse_imphot.fitting.linearised import Point
 from muse_imphot.fitting.normal_equations import enough_is_left, pixel_blocks
 from muse_imphot.models import MoffatPSF2D
 

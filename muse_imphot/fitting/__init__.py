@@ -2,7 +2,8 @@
 """The fit: starting values, minimisation, noise and uncertainties. Arrays in, results out."""
 
 from .bootstrap import block_bootstrap
-from .image import FitOptions, ImageFit, fit_image
+from .image import fit_image
+from .image_fit import FitOptions, ImageFit
 from .least_squares import FitInfo, NormalEquationsFitter
 from .noise import NoiseModel, measure_noise, sandwich_covariance
 from .outliers import Outlier, find_outliers

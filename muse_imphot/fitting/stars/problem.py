@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from ..least_squares import Point
+from ..linearised import Point
 from ..noise import robust_scatter
 from ..normal_equations import invert
 from .patches import neighbours, unlike_opposite
