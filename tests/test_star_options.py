@@ -337,6 +337,17 @@ class TestFaults:
         assert_near(result.dx, TRUTH["dx"])
 
 
+class TestPsfOfHst:
+    """A PSF that is not that of the HST image makes fluxes wrong, and is noticed."""
+
+    @pytest.mark.parametrize(("fwhm", "poor"), [(0.085, False), (0.12, True)])
+    def test_chi_square_of_hst_counts(self, pair, fwhm, poor):
+        result = fit_star_photometry(pair.hst, pair.muse, stars=listed(pair), hst_psf=(fwhm, 1.6))
+        right = abs(result.scale.value - TRUTH["scale"]) < 5 * result.scale.stdev
+        assert right != poor
+        assert bool(result.flags & FitFlags.POOR_CHI2) == poor
+
+
 class TestHeaders:
     @staticmethod
     def image(unit="electron/s", **cards):

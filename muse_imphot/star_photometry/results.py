@@ -26,6 +26,10 @@ _SAME_SCALE, _SAME_PLACE = 0.01, 0.005
 # PSF is.
 _VARIANCE_RANGE, _POOR_CHI2 = (0.5, 2.0), 2.0
 
+# Stars are so bright in HST that what they leave behind may be a few times the noise; with more,
+# the PSF is not that of the image, and fluxes are off by more than their errors.
+_POOR_HST = 5.0
+
 # So many stars tell by themselves which of them was taken for another source.
 _ENOUGH = 3
 
@@ -380,6 +384,11 @@ def _sky(table, name):
     return SkyCoord(table[f"ra_{name}"], table[f"dec_{name}"])
 
 
+def _is_poor(fit, limit):
+    """Whether the stars leave much more behind than there is between them."""
+    return fit is not None and fit.noise.variance > limit * fit.sky_variance
+
+
 def _flags(pair, muse, means, stars):
     """Decide on the flags."""
     fit = pair.muse
@@ -388,7 +397,7 @@ def _flags(pair, muse, means, stars):
     rules = {
         FitFlags.NOT_CONVERGED: not fit.info.success,
         FitFlags.AT_BOUND: bool(fit.info.at_bound),
-        FitFlags.POOR_CHI2: fit.noise.variance > _POOR_CHI2 * fit.sky_variance,
+        FitFlags.POOR_CHI2: _is_poor(fit, _POOR_CHI2) or _is_poor(pair.hst, _POOR_HST),
         FitFlags.PSF_UNCONSTRAINED: any(
             not means[key].fixed and not means[key].stdev < limit * means[key].value
             for key, limit in _LARGE_ERROR.items()
