@@ -27,8 +27,9 @@ _SAME_SCALE, _SAME_PLACE = 0.01, 0.005
 _VARIANCE_RANGE, _POOR_CHI2 = (0.5, 2.0), 2.0
 
 # Stars are so bright in HST that what they leave behind may be a few times the noise; with more,
-# the PSF is not that of the image, and fluxes are off by more than their errors.
-_POOR_HST = 5.0
+# and with more than this part of their light (root mean square), the PSF is not that of the image,
+# and fluxes are off by more than their errors.
+_POOR_HST, _POOR_PSF = 5.0, 0.02
 
 # So many stars tell by themselves which of them was taken for another source.
 _ENOUGH = 3
@@ -92,7 +93,7 @@ def collect(pair, muse, source, name):
         ),
         rms_error=float(np.sqrt(np.mean(residual**2))),
         rchi=fit.rchi_all,
-        flags=_flags(pair, muse, means, stars),
+        flags=_flags(pair, muse, means, stars, source),
         covariance=covariance,
         parameter_names=names,
         extra=stars.extra(covariance, names),
@@ -384,12 +385,19 @@ def _sky(table, name):
     return SkyCoord(table[f"ra_{name}"], table[f"dec_{name}"])
 
 
-def _is_poor(fit, limit):
-    """Whether the stars leave much more behind than there is between them."""
-    return fit is not None and fit.noise.variance > limit * fit.sky_variance
+def _leaves_light(fit, data):
+    """Whether the stars of HST leave more behind than its noise and a good PSF would."""
+    if fit is None or not fit.noise.variance > _POOR_HST * fit.sky_variance:
+        return False
+    for patch, model in zip(fit.patches, fit.models):
+        left = (data[patch.part] - model)[patch.used]
+        light = model[patch.used] - fit.bg[patch.members[0]]
+        if np.sum(left**2) > _POOR_PSF**2 * np.sum(light**2):
+            return True
+    return False
 
 
-def _flags(pair, muse, means, stars):
+def _flags(pair, muse, means, stars, source):
     """Decide on the flags."""
     fit = pair.muse
     low, high = _VARIANCE_RANGE
@@ -397,7 +405,8 @@ def _flags(pair, muse, means, stars):
     rules = {
         FitFlags.NOT_CONVERGED: not fit.info.success,
         FitFlags.AT_BOUND: bool(fit.info.at_bound),
-        FitFlags.POOR_CHI2: _is_poor(fit, _POOR_CHI2) or _is_poor(pair.hst, _POOR_HST),
+        FitFlags.POOR_CHI2: fit.noise.variance > _POOR_CHI2 * fit.sky_variance
+        or _leaves_light(pair.hst, source.field.data),
         FitFlags.PSF_UNCONSTRAINED: any(
             not means[key].fixed and not means[key].stdev < limit * means[key].value
             for key, limit in _LARGE_ERROR.items()
